@@ -1,0 +1,1 @@
+"""Recipe of the model that ships with the pack: data from HDR panoramas, tiny autoencoder, small GM UNet."""

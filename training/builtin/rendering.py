@@ -1,0 +1,149 @@
+"""A broad random family of cameras: from scene light to the 8-bit SDR picture that a photographer would hold.
+
+The model must not learn a handful of named tone curves, so every sample draws its own: exposure, curve (clipping,
+logarithmic, sigmoid, filmic, random spline, local), channel coupling, saturation, quantisation, noise and JPEG.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+Array = np.ndarray
+Curve = Callable[[Array], Array]
+"""Scene light (linear, 1.0 = white) to display-encoded [0,1], elementwise and monotone."""
+
+LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+HDR_PEAK = 100.0
+
+
+def srgb_encode(linear: Array) -> Array:
+    """IEC 61966-2-1 transfer curve on [0,1] (clipped)."""
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
+
+
+def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    gamma = rng.uniform(1.8, 2.6)
+    if rng.random() < 0.5:
+        return srgb_encode
+    return lambda x: np.clip(x, 0, 1) ** (1 / gamma)
+
+
+def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Mu-law style; the top of the curve is anywhere between a bright percentile and the peak."""
+    mu = 10 ** rng.uniform(0.5, 3.8)
+    top = max(float(np.quantile(hdr, rng.uniform(0.95, 1.0))), 1.0)
+    return lambda x: np.log1p(mu * np.clip(x / top, 0, 1)) / np.log1p(mu)
+
+
+def sigmoid_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """The camera response of METHOD's exposure model (Eilertsen et al.), n and sigma over a wider range."""
+    n, sigma = rng.uniform(0.45, 1.1), rng.uniform(0.3, 1.6)
+    gain = 2 ** rng.uniform(-1.0, 1.5)
+    return lambda x: np.clip((1 + sigma) * (x * gain) ** n / ((x * gain) ** n + sigma), 0, 1)
+
+
+def filmic_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Extended Reinhard with a random white and display gamma: a shoulder that ends in a clip."""
+    white = 2 ** rng.uniform(0.3, 5.0)
+    gain, gamma = 2 ** rng.uniform(-1.0, 1.5), rng.uniform(1.8, 2.6)
+
+    def curve(x: Array) -> Array:
+        x = x * gain
+        return np.clip(x * (1 + x / white**2) / (1 + x), 0, 1) ** (1 / gamma)
+
+    return curve
+
+
+def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Random monotone curve through knots in log light: slopes differ by up to a factor of about 20."""
+    stops = np.linspace(-9, rng.uniform(0.0, 5.0), int(rng.integers(4, 9)))
+    bell = np.exp(-0.5 * ((stops[1:] + rng.uniform(-1, 3)) / rng.uniform(2, 5)) ** 2)
+    rises = bell * np.exp(rng.normal(0, 0.5, len(stops) - 1)) + 0.02
+    values = np.concatenate([[0.0], np.cumsum(rises) / rises.sum()])
+    fine = np.linspace(stops[0], stops[-1], 256)
+    smooth = cv2.GaussianBlur(np.interp(fine, stops, values).reshape(1, -1), (0, 0), 12).ravel()
+    smooth = (smooth - smooth[0]) / (smooth[-1] - smooth[0])
+    return lambda x: np.interp(np.log2(np.maximum(x, 2.0**-12)), fine, smooth)
+
+
+CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
+    (0.30, clip_curve),
+    (0.18, log_curve),
+    (0.17, sigmoid_curve),
+    (0.15, filmic_curve),
+    (0.20, spline_curve),
+)
+
+
+def expose(rng: np.random.Generator, scene: Array) -> Array:
+    """Scales a scene so that 0.3 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`."""
+    share = np.exp(rng.uniform(np.log(0.003), np.log(0.30)))
+    white = float(np.quantile(scene.max(axis=-1), 1 - share))
+    return np.clip(scene / max(white, 1e-6), 0, HDR_PEAK).astype(np.float32)
+
+
+def local_compression(rng: np.random.Generator, hdr: Array) -> Array:
+    """Compresses the large-scale log luminance, as phones do, before the global curve."""
+    strength = rng.uniform(0.1, 0.5)
+    luminance = np.log2(hdr @ LUMA + 2.0**-8)
+    sigma = rng.uniform(0.02, 0.12) * hdr.shape[1]
+    base = cv2.bilateralFilter(cv2.GaussianBlur(luminance, (0, 0), sigma / 4), -1, 2.0, sigma / 2)
+    return hdr * np.exp2(-strength * (base - np.median(base)))[..., None]
+
+
+def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve) -> Array:
+    """Per channel (colours bleach towards white, as film and most cameras do), by luminance, or in between."""
+    per_channel = curve(hdr)
+    coupling = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.55, 0.15, 0.30])
+    if coupling == 0.0:
+        return per_channel
+    luminance = (hdr @ LUMA)[..., None]
+    chroma = (hdr / np.maximum(luminance, 1e-6)) ** (rng.uniform(0.6, 1.0) / 2.2)
+    return np.clip((1 - coupling) * per_channel + coupling * np.clip(curve(luminance) * chroma, 0, 1), 0, 1)
+
+
+def saturate(rng: np.random.Generator, sdr: Array) -> Array:
+    luma = (sdr @ LUMA)[..., None]
+    return np.clip(luma + (sdr - luma) * rng.uniform(0.8, 1.25), 0, 1)
+
+
+def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
+    """The undamaged display-encoded SDR picture `[H,W,3]` in [0,1] of an exposed scene, by a random camera."""
+    weights = np.array([weight for weight, _ in CURVES])
+    make_curve = CURVES[rng.choice(len(CURVES), p=weights / weights.sum())][1]
+    seen = local_compression(rng, hdr) if rng.random() < 0.15 else hdr
+    sdr = apply_curve(rng, seen, make_curve(rng, seen))
+    if rng.random() < 0.3:
+        sdr = saturate(rng, sdr)
+    return sdr.astype(np.float32)
+
+
+def damage(rng: np.random.Generator, sdr: Array) -> Array:
+    """What happens on the way to a file: softness or sharpening, noise, 8 bits, JPEG. Returns uint8 `[H,W,3]`."""
+    if rng.random() < 0.3:
+        blurred = cv2.GaussianBlur(sdr, (0, 0), rng.uniform(0.4, 1.0))
+        sdr = blurred if rng.random() < 0.5 else sdr + rng.uniform(0.2, 1.0) * (sdr - blurred)
+    if rng.random() < 0.4:
+        sdr = sdr + rng.normal(0, rng.uniform(0.001, 0.02), sdr.shape).astype(np.float32)
+    codes = np.round(np.clip(sdr, 0, 1) * 255).astype(np.uint8)
+    if rng.random() < 0.5:
+        quality = int(rng.integers(60, 99))
+        packed = cv2.imencode(".jpg", codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        codes = cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1]
+    return codes
+
+
+def log_gain(sdr: Array, hdr: Array, offset: float = 1 / 64) -> Array:
+    """Per-channel gain in stops of Eq. (1), `log2((hdr + offset) / (sdr^2.2 + offset))`."""
+    return np.log2((hdr + offset) / (np.clip(sdr, 0, 1) ** 2.2 + offset))
+
+
+def anchor_midtones(sdr: Array, gain: Array) -> Array:
+    """Removes the exposure that no picture tells: the gain of the SDR mid-tones becomes zero stops on average."""
+    luma = sdr @ LUMA
+    weight = np.exp(-0.5 * ((luma - 0.45) / 0.18) ** 2) + 1e-3
+    return gain - float((weight * (gain @ LUMA)).sum() / weight.sum())

@@ -1,0 +1,71 @@
+"""Training samples of the built-in model: an SDR picture and its log2-coded gain map, from scenes with ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .panoramas import load_panorama, random_view, render_view
+from .rendering import anchor_midtones, damage, expose, log_gain, render_sdr
+
+Array = np.ndarray
+LOG2_MIN, LOG2_MAX = -3.0, 5.0
+"""Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture: `sdr` uint8 `[S,S,3]` as a file would hold it, `coded` float32 `[S,S,3]` gain map in [0,1]."""
+
+    sdr: Array
+    coded: Array
+
+
+class Scenes:
+    """Panoramas in memory plus, optionally, ordinary photographs that serve as scenes of low dynamic range.
+
+    Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing.
+    """
+
+    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.15) -> None:
+        if not panoramas:
+            raise FileNotFoundError("no panorama (*.hdr) found; see training/builtin/README.md for where to get them")
+        self.panoramas = [load_panorama(path) for path in panoramas]
+        self.photos = [cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1] for path in photos]
+        self.photo_share = photo_share if photos else 0.0
+
+    def crop(self, rng: np.random.Generator, size: int) -> Array:
+        """A random linear-light picture `[size,size,3]`, arbitrary exposure."""
+        if rng.random() < self.photo_share:
+            crop = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
+        else:
+            crop = render_view(self.panoramas[rng.integers(len(self.panoramas))], random_view(rng), size, size)
+        return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
+    """A random square of an 8-bit photo, linearised with power 2.2 and made a little contrastier, `[size,size,3]`."""
+    side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
+    top = int(rng.integers(photo.shape[0] - side + 1))
+    left = int(rng.integers(photo.shape[1] - side + 1))
+    square = cv2.resize(photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
+    return ((square.astype(np.float32) / 255) ** rng.uniform(2.2, 2.8)).astype(np.float32)
+
+
+def code_gain(gain: Array) -> Array:
+    """Stops to the [0,1] picture that the autoencoder carries."""
+    return np.clip((gain - LOG2_MIN) / (LOG2_MAX - LOG2_MIN), 0, 1).astype(np.float32)
+
+
+def make_sample(rng: np.random.Generator, scenes: Scenes, size: int) -> Sample:
+    """Draws scene, view, exposure and camera, and returns what the camera saved and the gain that undoes it.
+
+    The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
+    """
+    hdr = expose(rng, scenes.crop(rng, size))
+    sdr = render_sdr(rng, hdr)
+    gain = anchor_midtones(sdr, log_gain(sdr, hdr))
+    return Sample(sdr=damage(rng, sdr), coded=code_gain(gain))
