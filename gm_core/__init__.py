@@ -1,0 +1,1 @@
+"""GM-HDR core: gain maps, colour, schedules, samplers and key maps on torch and numpy alone."""

@@ -1,0 +1,17 @@
+"""The typed errors of the package. Each message names the input, what was found and the remedy."""
+
+
+class GainMapError(ValueError):
+    """An input of the gain-map maths is unusable: wrong shape, wrong range or wrong unit."""
+
+
+class ModelFileError(GainMapError):
+    """A model file is not the kind of model that was asked for, or its metadata is unusable."""
+
+
+class ImageReadError(GainMapError):
+    """A picture file cannot be read: unknown format, truncated, or outside what is supported."""
+
+
+class ImageWriteError(GainMapError):
+    """A picture cannot be written: wrong shape, non-finite pixels, or outside what a format can hold."""
