@@ -1,0 +1,134 @@
+"""What a model file says about its gain maps, in the string metadata of a safetensors header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast, get_args
+
+from .errors import GainMapError, ModelFileError
+from .gain_coding import Encoding, GainCoding
+from .gain_map import GainMapSpec
+
+Gamut = Literal["bt709", "bt2020"]
+Prediction = Literal["eps", "v", "x0"]
+InputOrder = Literal["sdr_gm", "gm_sdr"]
+
+TEXT_CONTEXT_KEY = "gmhdr.text_context"
+_PREFIX = "gmhdr."
+_CHOICES = {"gamut": get_args(Gamut), "prediction": get_args(Prediction), "input_order": get_args(InputOrder)}
+_COUNT_LIMITS = {"steps": 1000, "working_side": 16384}
+_KINDS = {int: "a whole number", float: "a number"}
+
+
+@dataclass(frozen=True)
+class GainMapModelInfo:
+    """Everything needed to use a gain-map model; the defaults are those of the paper's checkpoints.
+
+    Args:
+        spec: constants of Eq. (1) the model was trained with.
+        coding: how the model's picture stores the gain map.
+        gamut: primaries of the HDR that Eq. (1) gives.
+        prediction: what the UNet predicts.
+        input_order: which latent comes first in the UNet's input channels on disk.
+        steps: recommended sampling steps, 0 = not stated.
+        working_side: short side in pixels the model wants, 0 = the picture's own.
+        training: free text on data and settings.
+
+    Raises:
+        GainMapError: a value is not among its choices, out of range, or the coding exceeds qmax.
+    """
+
+    spec: GainMapSpec = field(default_factory=GainMapSpec)
+    coding: GainCoding = field(default_factory=GainCoding)
+    gamut: Gamut = "bt2020"
+    prediction: Prediction = "eps"
+    input_order: InputOrder = "sdr_gm"
+    steps: int = 0
+    working_side: int = 0
+    training: str = ""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise GainMapError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}")
+        for name, limit in _COUNT_LIMITS.items():
+            if not 0 <= getattr(self, name) <= limit:
+                raise GainMapError(f"{name} is {getattr(self, name)}; expected 0 to {limit}")
+        peak = 2.0**self.coding.log2_max
+        if peak > (1 + self.spec.qmax) * 1.001:
+            raise GainMapError(f"log2_max is a gain of {peak:g}, above the 1 + qmax = {1 + self.spec.qmax:g}")
+
+    def to_metadata(self) -> dict[str, str]:
+        """String metadata for a safetensors header; `from_metadata` gives this object back."""
+        values = {
+            "qmax": self.spec.qmax,
+            "gamma": self.spec.gamma,
+            "offset": self.spec.offset,
+            "encoding": self.coding.encoding,
+            "log2_min": self.coding.log2_min,
+            "log2_max": self.coding.log2_max,
+            "gamut": self.gamut,
+            "prediction": self.prediction,
+            "input_order": self.input_order,
+            "steps": self.steps,
+            "working_side": self.working_side,
+            "training": self.training,
+        }
+        return {_PREFIX + name: str(value) for name, value in values.items()}
+
+
+def from_metadata(metadata: Mapping[str, str] | None) -> GainMapModelInfo:
+    """Read the `gmhdr.*` entries of a safetensors header.
+
+    Args:
+        metadata: the header's string metadata; None or absent entries mean the paper's defaults.
+
+    Raises:
+        ModelFileError: an entry is not a number, not one of its choices, or out of range.
+    """
+    stated = _Stated(metadata or {})
+    try:
+        return GainMapModelInfo(
+            spec=GainMapSpec(
+                qmax=stated.number("qmax", GainMapSpec.qmax),
+                gamma=stated.number("gamma", GainMapSpec.gamma),
+                offset=stated.number("offset", GainMapSpec.offset),
+            ),
+            coding=GainCoding(
+                encoding=cast(Encoding, stated.text("encoding", GainCoding.encoding)),
+                log2_min=stated.number("log2_min", GainCoding.log2_min),
+                log2_max=stated.number("log2_max", GainCoding.log2_max),
+            ),
+            gamut=cast(Gamut, stated.text("gamut", GainMapModelInfo.gamut)),
+            prediction=cast(Prediction, stated.text("prediction", GainMapModelInfo.prediction)),
+            input_order=cast(InputOrder, stated.text("input_order", GainMapModelInfo.input_order)),
+            steps=stated.count("steps"),
+            working_side=stated.count("working_side"),
+            training=stated.text("training", ""),
+        )
+    except GainMapError as error:
+        raise ModelFileError(
+            f"unusable gmhdr metadata: {error}; re-export the model or correct its header"
+        ) from error
+
+
+class _Stated:
+    def __init__(self, metadata: Mapping[str, str]) -> None:
+        self.metadata = metadata
+
+    def text(self, name: str, default: str) -> str:
+        return self.metadata.get(_PREFIX + name, default)
+
+    def number(self, name: str, default: float) -> float:
+        return float(self._parsed(name, float, default))
+
+    def count(self, name: str) -> int:
+        return int(self._parsed(name, int, 0))
+
+    def _parsed(self, name: str, kind: type[int] | type[float], default: float) -> float:
+        stated = self.metadata.get(_PREFIX + name)
+        try:
+            return default if stated is None else kind(stated)
+        except ValueError as error:
+            raise GainMapError(f"{name} is {stated!r:.40}; expected {_KINDS[kind]}") from error
