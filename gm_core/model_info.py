@@ -59,6 +59,41 @@ class GainMapModelInfo:
         if peak > (1 + self.spec.qmax) * 1.001:
             raise GainMapError(f"log2_max is a gain of {peak:g}, above the 1 + qmax = {1 + self.spec.qmax:g}")
 
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str] | None) -> GainMapModelInfo:
+        """Read the `gmhdr.*` entries of a safetensors header.
+
+        Args:
+            metadata: the header's string metadata; None or absent entries mean the paper's defaults.
+
+        Raises:
+            ModelFileError: an entry is not a number, not one of its choices, or out of range.
+        """
+        stated = _Stated(metadata or {})
+        try:
+            return cls(
+                spec=GainMapSpec(
+                    qmax=stated.number("qmax", GainMapSpec.qmax),
+                    gamma=stated.number("gamma", GainMapSpec.gamma),
+                    offset=stated.number("offset", GainMapSpec.offset),
+                ),
+                coding=GainCoding(
+                    encoding=cast(Encoding, stated.text("encoding", GainCoding.encoding)),
+                    log2_min=stated.number("log2_min", GainCoding.log2_min),
+                    log2_max=stated.number("log2_max", GainCoding.log2_max),
+                ),
+                gamut=cast(Gamut, stated.text("gamut", cls.gamut)),
+                prediction=cast(Prediction, stated.text("prediction", cls.prediction)),
+                input_order=cast(InputOrder, stated.text("input_order", cls.input_order)),
+                steps=stated.count("steps"),
+                working_side=stated.count("working_side"),
+                training=stated.text("training", ""),
+            )
+        except GainMapError as error:
+            raise ModelFileError(
+                f"unusable gmhdr metadata: {error}; re-export the model or correct its header"
+            ) from error
+
     def to_metadata(self) -> dict[str, str]:
         """String metadata for a safetensors header; `from_metadata` gives this object back."""
         values = {
@@ -76,41 +111,6 @@ class GainMapModelInfo:
             "training": self.training,
         }
         return {_PREFIX + name: str(value) for name, value in values.items()}
-
-
-def from_metadata(metadata: Mapping[str, str] | None) -> GainMapModelInfo:
-    """Read the `gmhdr.*` entries of a safetensors header.
-
-    Args:
-        metadata: the header's string metadata; None or absent entries mean the paper's defaults.
-
-    Raises:
-        ModelFileError: an entry is not a number, not one of its choices, or out of range.
-    """
-    stated = _Stated(metadata or {})
-    try:
-        return GainMapModelInfo(
-            spec=GainMapSpec(
-                qmax=stated.number("qmax", GainMapSpec.qmax),
-                gamma=stated.number("gamma", GainMapSpec.gamma),
-                offset=stated.number("offset", GainMapSpec.offset),
-            ),
-            coding=GainCoding(
-                encoding=cast(Encoding, stated.text("encoding", GainCoding.encoding)),
-                log2_min=stated.number("log2_min", GainCoding.log2_min),
-                log2_max=stated.number("log2_max", GainCoding.log2_max),
-            ),
-            gamut=cast(Gamut, stated.text("gamut", GainMapModelInfo.gamut)),
-            prediction=cast(Prediction, stated.text("prediction", GainMapModelInfo.prediction)),
-            input_order=cast(InputOrder, stated.text("input_order", GainMapModelInfo.input_order)),
-            steps=stated.count("steps"),
-            working_side=stated.count("working_side"),
-            training=stated.text("training", ""),
-        )
-    except GainMapError as error:
-        raise ModelFileError(
-            f"unusable gmhdr metadata: {error}; re-export the model or correct its header"
-        ) from error
 
 
 class _Stated:

@@ -3,7 +3,7 @@ import pytest
 from gm_core.errors import GainMapError, ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
-from gm_core.model_info import GainMapModelInfo, from_metadata
+from gm_core.model_info import GainMapModelInfo
 
 BUILTIN = GainMapModelInfo(
     spec=GainMapSpec(qmax=99.0, offset=1 / 64),
@@ -18,7 +18,7 @@ BUILTIN = GainMapModelInfo(
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt", "modelspec.title": "x"}])
 def test_a_silent_file_means_the_paper(metadata):
-    info = from_metadata(metadata)
+    info = GainMapModelInfo.from_metadata(metadata)
     assert info == GainMapModelInfo()
     assert (info.spec.qmax, info.coding.encoding, info.gamut, info.prediction) == (
         99.0,
@@ -32,7 +32,7 @@ def test_metadata_round_trip():
     metadata = BUILTIN.to_metadata()
     assert all(isinstance(value, str) for value in metadata.values())
     assert metadata["gmhdr.qmax"] == "99.0" and metadata["gmhdr.gamut"] == "bt709"
-    assert from_metadata(metadata) == BUILTIN
+    assert GainMapModelInfo.from_metadata(metadata) == BUILTIN
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_metadata_round_trip():
 )
 def test_bad_metadata_is_refused_by_name(name, value):
     with pytest.raises(ModelFileError, match=name):
-        from_metadata({f"gmhdr.{name}": value})
+        GainMapModelInfo.from_metadata({f"gmhdr.{name}": value})
 
 
 def test_log2_without_its_range_is_refused():
     with pytest.raises(ModelFileError, match="log2 range"):
-        from_metadata({"gmhdr.encoding": "log2"})
+        GainMapModelInfo.from_metadata({"gmhdr.encoding": "log2"})
 
 
 def test_coding_may_not_exceed_qmax():
