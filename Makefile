@@ -1,0 +1,29 @@
+# The Python that builds the test host (3.10 to 3.13); everything else runs in the host's own environment.
+PYTHON ?= python3
+HOST = $(PYTHON) -m scripts.host
+
+.PHONY: help demo convert test test-all lint bench
+
+help:
+	@echo "make demo                        an HDR picture from a photo, in ./demo_output"
+	@echo "make convert IN=photos OUT=hdr   the same for your own pictures (a file or a folder)"
+	@echo "make test                        all tests; 'make test-all' adds the slow ones"
+	@echo "make bench                       times and memory beside their limits"
+
+demo:
+	@$(HOST) run -m scripts.demo
+
+convert:
+	@$(HOST) run -m scripts.convert $(if $(IN),--input "$(IN)") $(if $(OUT),--output "$(OUT)")
+
+test: lint
+	@$(HOST) --tests run -m pytest -m "not slow"
+
+test-all: lint
+	@$(HOST) --tests run -m pytest
+
+lint:
+	@$(HOST) --tests run -m ruff check .
+
+bench:
+	@$(HOST) --tests run -m benchmarks.run
