@@ -1,0 +1,78 @@
+"""From a gain-map latent to a gain map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.model_info import GainMapModelInfo
+from ..gm_core.resample import upsample_gain_map
+from .engine import vae as vae_engine
+from .inputs import COMBO, GAIN_MAP_TOOLTIP
+from .tensors import same_batch, to_bchw, to_image
+
+
+def tile_inputs() -> list[io.Int.Input]:
+    return [
+        io.Int.Input(
+            "tile_size",
+            default=0,
+            min=0,
+            max=4096,
+            step=64,
+            tooltip="Decode in tiles of this many pixels to save memory. 0 = the whole picture at once.",
+        ),
+        io.Int.Input(
+            "overlap",
+            default=64,
+            min=0,
+            max=1024,
+            step=8,
+            tooltip="Pixels shared by neighbouring tiles. Raise it if tiles differ in brightness.",
+        ),
+    ]
+
+
+class GainMapDecode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRDecode",
+            display_name="GM VAE Decode",
+            category="GM-HDR/latent",
+            description="Decodes a gain-map latent in fp32: 16-bit decoding shows as bands of brightness.",
+            inputs=[
+                io.Latent.Input("samples", tooltip="The gain-map latent of a GM sampler."),
+                io.Vae.Input(
+                    "vae", tooltip="From Load GM UNet, or any SD 1.5 VAE; 16-bit ones are copied to fp32."
+                ),
+                *tile_inputs(),
+                io.Image.Input(
+                    "guide",
+                    optional=True,
+                    tooltip="The SDR picture. The gain map is resized to it, following its edges.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="gain_map", tooltip=GAIN_MAP_TOOLTIP),
+                io.Float.Output(display_name="qmax", tooltip="The qmax the model was trained for."),
+                COMBO.Output(display_name="primaries", tooltip="The primaries the model's HDR is in."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, samples: dict, vae: Any, tile_size: int, overlap: int, guide: torch.Tensor | None = None
+    ) -> io.NodeOutput:
+        info = samples.get("gmhdr") or GainMapModelInfo()
+        coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
+        if guide is not None:
+            coded, sdr = same_batch(samples=coded, guide=to_bchw(guide, "guide"))
+            coded = upsample_gain_map(coded, sdr)
+        gain_map = info.coding.to_gain_map(coded, spec=info.spec)
+        return io.NodeOutput(to_image(gain_map), info.spec.qmax, info.gamut)
+
+
+NODES: list[type[io.ComfyNode]] = [GainMapDecode]

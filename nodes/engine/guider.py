@@ -1,0 +1,47 @@
+"""Sampling the gain-map branch: one conditional pass per step, no CFG."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from comfy.conds import CONDNoiseShape
+from comfy.samplers import CFGGuider, calc_cond_batch, cfg_function
+
+
+class ConditionSource(Protocol):
+    """Where the SDR condition of each denoiser call comes from."""
+
+    def next(self, sigma: float | torch.Tensor) -> torch.Tensor:
+        """[B,4,h,w] clean SDR latent in model space (x 0.18215) for the call at `sigma`."""
+        ...
+
+
+class GainMapGuider(CFGGuider):
+    """A guider whose condition is an SDR latent that may change from call to call."""
+
+    def __init__(self, gm_model, source: ConditionSource) -> None:
+        super().__init__(gm_model)
+        self.source = source
+
+    def set_conds(self, positive) -> None:
+        self.inner_set_conds({"positive": positive})
+
+    def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 - the signature of core
+        condition = self.source.next(timestep).to(x)
+        positive = self.conds["positive"]
+        for cond in positive:
+            cond["model_conds"]["c_concat"] = CONDNoiseShape(condition)
+        (denoised,) = calc_cond_batch(self.inner_model, [positive], x, timestep, model_options)
+        # CFG++ samplers read an unconditional prediction; without CFG it equals the conditional one.
+        return cfg_function(
+            self.inner_model,
+            denoised,
+            denoised,
+            1.0,
+            x,
+            timestep,
+            model_options,
+            cond=positive,
+            uncond=positive,
+        )

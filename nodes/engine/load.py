@@ -1,0 +1,140 @@
+"""Loading a gain-map UNet into ComfyUI's own model classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_detection
+import comfy.model_management
+import comfy.model_sampling
+import comfy.sd
+import comfy.supported_models
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...gm_core import unet_keys
+from ...gm_core.errors import GainMapError, ModelFileError
+from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
+from .model_file import check_is_gm_unet, read_header
+
+INFO_KEY = "gmhdr"
+CONTEXT_KEY = "gmhdr_text_context"
+DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
+
+StateDict = dict[str, torch.Tensor]
+
+
+def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
+    """GM UNet in LDM or diffusers names -> MODEL with a GainMapModelInfo attached.
+
+    On disk the first conv takes [SDR, gain map] (the paper's order) unless the file says otherwise.
+
+    Raises:
+        ModelFileError: unreadable, another architecture, missing tensors, or wrong metadata.
+    """
+    shapes, metadata = read_header(path)
+    check_is_gm_unet(shapes, path.name)
+    info = GainMapModelInfo.from_metadata(metadata)
+    weights = unet_keys.to_ldm(comfy.utils.load_torch_file(str(path), safe_load=True))
+    context = weights.pop(TEXT_CONTEXT_KEY, None)
+    check_finite(weights, path.name)
+    # ComfyUI appends the condition after the noise, whatever order the model was trained in.
+    if info.input_order == "sdr_gm":
+        weights = unet_keys.swap_condition_first(weights)
+    patcher = build(weights, metadata, DTYPES[weight_dtype], path.name)
+    set_prediction(patcher, info.prediction)
+    patcher.set_attachments(INFO_KEY, info)
+    patcher.set_attachments(CONTEXT_KEY, check_context(context, patcher, path.name))
+    return patcher
+
+
+def check_finite(weights: StateDict, name: str) -> None:
+    for key, tensor in weights.items():
+        if (
+            tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
+            and not torch.isfinite(tensor).all()
+        ):
+            raise ModelFileError(
+                f"{name}: tensor {key} contains NaN or infinite values; the file is damaged."
+            )
+
+
+def build(weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | None, name: str) -> ModelPatcher:
+    """Core's SD15_instructpix2pix around the weights; raises ModelFileError when they do not fit."""
+    given = set(weights)
+    config = comfy.model_detection.detect_unet_config(weights, "")
+    try:
+        if config is not None and comfy.supported_models.SD15_instructpix2pix.matches(config):
+            options = {"dtype": dtype} if dtype else {}
+            patcher = comfy.sd.load_diffusion_model_state_dict(
+                weights, model_options=options, metadata=metadata
+            )
+        else:
+            patcher = build_small(weights, config or {}, dtype)
+    except (RuntimeError, KeyError, IndexError) as error:
+        raise ModelFileError(f"{name}: the tensors do not fit an SD 1.5 UNet ({error}).") from error
+    wanted = set(patcher.model.diffusion_model.state_dict())
+    if wanted != given:
+        raise ModelFileError(
+            f"{name}: {len(wanted & given)} of {len(wanted)} tensors fit; missing {sample(wanted - given)}, "
+            f"unexpected {sample(given - wanted)}. The file is incomplete or of another architecture."
+        )
+    return patcher
+
+
+def sample(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+
+
+def build_small(weights: StateDict, config: dict, dtype: torch.dtype | None) -> ModelPatcher:
+    """What the stock loader does, for widths that its detection does not know."""
+    model_config = comfy.supported_models.SD15_instructpix2pix(config)
+    management = comfy.model_management
+    device = management.get_torch_device()
+    supported = model_config.supported_inference_dtypes
+    if dtype is None:
+        size, stored = comfy.utils.calculate_parameters(weights), comfy.utils.weight_dtype(weights)
+        dtype = management.unet_dtype(
+            model_params=size, supported_dtypes=list(supported), weight_dtype=stored
+        )
+    model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
+    offload_device = management.unet_offload_device()
+    model = model_config.get_model(weights, "").to(offload_device)
+    model.load_model_weights(weights, "")
+    return ModelPatcher(model, load_device=device, offload_device=offload_device)
+
+
+def set_prediction(patcher: ModelPatcher, prediction: str) -> None:
+    """SD15_instructpix2pix predicts noise; files may say "v" or "x0"."""
+    if prediction == "eps":
+        return
+
+    class ModelSampling(comfy.model_sampling.ModelSamplingDiscrete, PREDICTIONS[prediction]):
+        pass
+
+    patcher.add_object_patch("model_sampling", ModelSampling(patcher.model.model_config))
+
+
+def check_context(context: torch.Tensor | None, patcher: ModelPatcher, name: str) -> torch.Tensor | None:
+    width = patcher.model.model_config.unet_config["context_dim"]
+    if context is not None and (context.ndim != 3 or (context.shape[0], context.shape[2]) != (1, width)):
+        raise ModelFileError(
+            f"{name}: {TEXT_CONTEXT_KEY} is {list(context.shape)}; this UNet needs [1, tokens, {width}]."
+        )
+    return None if context is None else context.float()
+
+
+def model_info(patcher: ModelPatcher) -> GainMapModelInfo:
+    """What the model file says about its gain maps; raises GainMapError for any other MODEL."""
+    info = patcher.get_attachment(INFO_KEY)
+    if not isinstance(info, GainMapModelInfo):
+        raise GainMapError("gm_model: this MODEL is not a gain-map UNet. Load it with 'Load GM UNet'.")
+    return info
+
+
+def stored_context(patcher: ModelPatcher) -> list | None:
+    """CONDITIONING from the text context in the model file, if it has one."""
+    context = patcher.get_attachment(CONTEXT_KEY)
+    return None if context is None else [[context, {}]]

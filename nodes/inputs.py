@@ -1,0 +1,68 @@
+"""Widgets that several nodes share, with their tooltips."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..gm_core.color import PRIMARIES
+from .engine.host import sampler_names, scheduler_names
+
+COMBO = io.Custom("COMBO")
+LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+
+HDR_TOOLTIP = "HDR picture: linear light, 1.0 = SDR white, not clipped."
+GAIN_MAP_TOOLTIP = "Gain map of Eq. (1): 0 = no gain, 1 = qmax, below 0 = darker."
+
+
+def primaries_input(tooltip: str, name: str = "primaries") -> io.Combo.Input:
+    return io.Combo.Input(name, options=list(PRIMARIES), default="bt709", tooltip=tooltip)
+
+
+def qmax_input() -> io.Float.Input:
+    return io.Float.Input(
+        "qmax",
+        default=99.0,
+        min=0.01,
+        max=65535.0,
+        step=0.1,
+        tooltip="Gain added where the gain map is white: 99 makes white 100 times brighter. "
+        "Connect 'qmax' of GM VAE Decode.",
+    )
+
+
+def prefix_input() -> io.String.Input:
+    return io.String.Input(
+        "filename_prefix",
+        default="hdr/ComfyUI",
+        tooltip="Folder and beginning of the file name inside ComfyUI's output folder; a number is added. "
+        "%width%, %height%, %year%, %month%, %day% and %batch_num% are replaced.",
+    )
+
+
+def white_input() -> io.Float.Input:
+    return io.Float.Input(
+        "white_nits",
+        default=203.0,
+        min=1.0,
+        max=10000.0,
+        step=1.0,
+        tooltip="Luminance of SDR white, written as metadata. Pixels do not change with it. "
+        "203 is BT.2408's; the paper's figures use 100.",
+    )
+
+
+def seed_input(tooltip: str, name: str = "seed") -> io.Int.Input:
+    return io.Int.Input(
+        name, default=0, min=0, max=LARGEST_SEED, control_after_generate=True, tooltip=tooltip
+    )
+
+
+def sampler_inputs(sampler: str = "euler") -> list[io.Combo.Input]:
+    return [
+        io.Combo.Input(
+            "sampler_name", options=sampler_names(), default=sampler, tooltip="The sampling algorithm."
+        ),
+        io.Combo.Input(
+            "scheduler", options=scheduler_names(), default="normal", tooltip="How noise levels are spaced."
+        ),
+    ]

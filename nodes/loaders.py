@@ -1,0 +1,80 @@
+"""Loading gain-map models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..gm_core.errors import ModelFileError
+from .engine.load import DTYPES, load_gm_unet
+from .engine.model_file import SAFE_SUFFIXES
+from .engine.vae import load_vae
+
+BUILT_IN = "built-in default"
+WEIGHTS = Path(__file__).parents[1] / "weights"
+BUILT_IN_UNET = "gm_unet_builtin.safetensors"
+BUILT_IN_VAE = "gm_vae_builtin.safetensors"
+
+
+def weights_file(name: str) -> Path:
+    """A model file that ships with the pack; raises ModelFileError when it is not there."""
+    path = WEIGHTS / name
+    if not path.is_file():
+        raise ModelFileError(
+            f"{name} is missing from the folder 'weights' of the pack. Install the pack again."
+        )
+    return path
+
+
+def unet_names() -> list[str]:
+    """The built-in model, and every safetensors file in ComfyUI's diffusion_models."""
+    found = folder_paths.get_filename_list("diffusion_models")
+    return [BUILT_IN, *(name for name in found if name.lower().endswith(SAFE_SUFFIXES))]
+
+
+class LoadGMUNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRLoadUNet",
+            display_name="Load GM UNet",
+            category="GM-HDR/loaders",
+            description="Loads a model that paints the gain map of an SDR picture; one is built in.",
+            inputs=[
+                io.Combo.Input(
+                    "unet_name",
+                    options=unet_names(),
+                    default=BUILT_IN,
+                    tooltip="The model that ships with this pack, or an 8-channel SD 1.5 UNet from "
+                    "models/diffusion_models (diffusers or LDM names, safetensors).",
+                ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(DTYPES),
+                    default="default",
+                    tooltip="Precision of the weights. 'default' lets ComfyUI choose for your device.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    display_name="gm_model", tooltip="The gain-map UNet, for the GM samplers only."
+                ),
+                io.Vae.Output(
+                    display_name="vae",
+                    tooltip="The tiny autoencoder of this pack, in fp32. Any SD 1.5 VAE can take its place.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
+        if unet_name == BUILT_IN:
+            path = weights_file(BUILT_IN_UNET)
+        else:
+            path = Path(folder_paths.get_full_path_or_raise("diffusion_models", unet_name))
+        return io.NodeOutput(load_gm_unet(path, weight_dtype), load_vae(weights_file(BUILT_IN_VAE)))
+
+
+NODES: list[type[io.ComfyNode]] = [LoadGMUNet]

@@ -1,0 +1,134 @@
+"""Reading HDR files from ComfyUI's input folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.codecs.files import read_image
+from ..gm_core.codecs.image import HDRImage
+from ..gm_core.color import PRIMARIES, convert_primaries, linear_to_srgb
+from ..gm_core.errors import ImageReadError
+from ..gm_core.gain_map import GainMapSpec, extract_gain_map
+from .inputs import HDR_TOOLTIP
+from .tensors import to_image
+
+SUFFIXES = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
+SMALLEST_QMAX = 1.0
+
+
+def input_files() -> list[str]:
+    """Names in the input folder whose suffix can hold HDR."""
+    folder = Path(folder_paths.get_input_directory())
+    names = (entry.name for entry in os.scandir(folder) if entry.is_file()) if folder.is_dir() else ()
+    return sorted(name for name in names if name.lower().endswith(SUFFIXES))
+
+
+def input_path(name: str) -> Path:
+    """A file of the input, output or temp folder, named as core does: `x.exr`, `x.exr [output]`.
+
+    Raises:
+        ImageReadError: not there, or outside that folder, also through a link.
+    """
+    bare, folder = folder_paths.annotated_filepath(name)
+    root = Path(folder or folder_paths.get_input_directory()).resolve()
+    if "\0" in bare:
+        raise ImageReadError(f"image {name!r}: not a file name.")
+    path = (root / bare.strip()).resolve()
+    if not path.is_relative_to(root):
+        raise ImageReadError(f"image {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
+    if not path.is_file():
+        raise ImageReadError(f"image {name!r}: no such file in ComfyUI's {root.name} folder.")
+    return path
+
+
+def to_bchw_array(array: np.ndarray) -> torch.Tensor:
+    """numpy [H,W,C] -> [1,C,H,W]."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(-1, 0)[None]
+
+
+def needed_qmax(sdr: torch.Tensor, hdr: torch.Tensor) -> float:
+    """The smallest qmax whose gain map turns `sdr` into all of `hdr`."""
+    spec = GainMapSpec()
+    base = sdr.clamp(0.0, 1.0) ** spec.gamma + spec.offset
+    gain = ((hdr + spec.offset) / base).nan_to_num(posinf=0.0).amax().item()
+    return max(SMALLEST_QMAX, gain - 1.0)
+
+
+class LoadHDR(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRLoadHDR",
+            display_name="Load HDR Image",
+            category="GM-HDR/loaders",
+            description="Reads OpenEXR, Radiance and Ultra HDR files as SDR picture and gain map.",
+            inputs=[
+                io.Combo.Input(
+                    "image",
+                    options=input_files(),
+                    upload=io.UploadType.image,
+                    image_folder=io.FolderType.input,
+                    tooltip="A file in ComfyUI's input folder. What it is is read from its content.",
+                ),
+                io.Combo.Input(
+                    "convert_to",
+                    options=[*PRIMARIES, "as in the file"],
+                    default="bt709",
+                    tooltip="Primaries of the outputs. The other HDR nodes expect bt709.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="hdr", tooltip=HDR_TOOLTIP),
+                io.Image.Output(
+                    display_name="sdr",
+                    tooltip="The SDR picture in the file; without one, HDR cut at SDR white.",
+                ),
+                io.Image.Output(
+                    display_name="gain_map",
+                    tooltip="Gain map of Eq. (1): HDR Merge of sdr, gain_map and qmax is hdr.",
+                ),
+                io.Float.Output(display_name="qmax", tooltip="What gain_map is scaled by, for HDR Merge."),
+                io.Mask.Output(display_name="mask", tooltip="1 where the file is transparent."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, image: str, convert_to: str) -> io.NodeOutput:
+        picture = read_image(input_path(image))
+        target = picture.primaries if convert_to not in PRIMARIES else convert_to
+        hdr = convert_primaries(to_bchw_array(picture.hdr), picture.primaries, target)
+        sdr = sdr_of(picture, hdr)
+        qmax = needed_qmax(sdr, hdr)
+        gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=GainMapSpec(qmax=qmax), darken=True)
+        alpha = np.ones(picture.hdr.shape[:2], np.float32) if picture.alpha is None else picture.alpha
+        mask = 1.0 - torch.from_numpy(np.ascontiguousarray(alpha, dtype=np.float32))[None]
+        return io.NodeOutput(to_image(hdr), to_image(sdr), to_image(gain_map), qmax, mask)
+
+    @classmethod
+    def validate_inputs(cls, image: str) -> bool | str:
+        try:
+            input_path(image)
+        except ImageReadError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, image: str, convert_to: str) -> str:
+        status = input_path(image).stat()
+        return f"{image} {convert_to} {status.st_mtime_ns} {status.st_size}"
+
+
+def sdr_of(picture: HDRImage, hdr: torch.Tensor) -> torch.Tensor:
+    """The file's own SDR picture, or the HDR picture cut at SDR white; [1,3,H,W] sRGB-encoded."""
+    if picture.sdr is None:
+        return linear_to_srgb(hdr.clamp(0.0, 1.0))
+    return to_bchw_array(picture.sdr)
+
+
+NODES: list[type[io.ComfyNode]] = [LoadHDR]

@@ -1,0 +1,126 @@
+"""Where savers may write, and what they report to the browser.
+
+File names arrive from workflows, and workflows from strangers: nothing outside ComfyUI's output folder is
+ever written, whatever the prefix says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from ..gm_core.codecs.files import claim_numbered
+from ..gm_core.errors import ImageWriteError
+from ..gm_core.tonemap import reinhard
+from .engine.host import metadata_enabled
+from .tensors import to_image
+
+DEFAULT_STEM = "ComfyUI"
+LONGEST_STEM = 200
+PREVIEW_SIDE = 1024
+FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder below ComfyUI's output folder, and the beginning of the file names in it."""
+
+    folder: Path
+    stem: str
+    subfolder: str
+
+    def claim(self, number: int, suffix: str, data: bytes) -> ui.SavedResult:
+        """Writes one file under a free number; `number` is the picture's place in its batch."""
+        stem = self.stem.replace("%batch_num%", str(number))
+        path = claim_numbered(self.folder, stem, suffix, data)
+        return ui.SavedResult(path.name, self.subfolder, io.FolderType.output)
+
+
+@dataclass
+class SavedFiles:
+    """Files written by one run of a saver, and what had to be replaced in them."""
+
+    results: list[ui.SavedResult] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def destination(prefix: str, width: int, height: int) -> Destination:
+    """ComfyUI's filename_prefix -> a folder that exists inside the output folder.
+
+    Raises:
+        ImageWriteError: the prefix leaves the output folder, also through a link, or is no portable name.
+    """
+    prefix = checked_prefix(prefix)
+    output = Path(folder_paths.get_output_directory()).resolve()
+    target = (output / prefix).parent.resolve()
+    if not target.is_relative_to(output):
+        raise ImageWriteError(
+            f"filename_prefix {prefix!r}: a link leads out of ComfyUI's output folder to {target}."
+        )
+    try:
+        folder, stem, _, subfolder, _ = folder_paths.get_save_image_path(prefix, str(output), width, height)
+    except OSError as error:
+        raise ImageWriteError(f"filename_prefix {prefix!r}: {target}: {error.strerror}.") from error
+    return Destination(Path(folder), stem, subfolder.replace(os.sep, "/"))
+
+
+def checked_prefix(prefix: str) -> str:
+    """The prefix with forward slashes; one that ends in a slash names a folder.
+
+    Raises:
+        ImageWriteError: absolute, climbing upwards, or with names that some file systems refuse.
+    """
+    path = prefix.strip().replace("\\", "/")
+    if path == "" or path.endswith("/"):
+        path += DEFAULT_STEM
+    if FORBIDDEN.search(path):
+        raise ImageWriteError(
+            f'filename_prefix {prefix!r}: remove control characters and any of < > : " | ? *'
+        )
+    parts = path.split("/")
+    if path.startswith("/") or "" in parts or ".." in parts:
+        raise ImageWriteError(
+            f"filename_prefix {prefix!r}: give a path inside ComfyUI's output folder, such as 'hdr/photo'."
+        )
+    for part in parts:
+        if RESERVED.fullmatch(part) or part.endswith((".", " ")):
+            raise ImageWriteError(f"filename_prefix {prefix!r}: {part!r} is not a file name on every system.")
+        if len(part.encode()) > LONGEST_STEM:
+            raise ImageWriteError(
+                f"filename_prefix {prefix!r}: {len(part)} characters in one name are too many."
+            )
+    return path
+
+
+def workflow_metadata(hidden: Any) -> dict[str, str]:
+    """Prompt and workflow as JSON text by name, empty under --disable-metadata."""
+    if hidden is None or not metadata_enabled():
+        return {}
+    found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in found.items() if value is not None}
+
+
+def preview(hdr: torch.Tensor) -> list[Mapping[str, Any]]:
+    """Temporary SDR pictures of linear BT.709 [B,3,H,W], for files that browsers do not show."""
+    shrink = min(1.0, PREVIEW_SIDE / max(hdr.shape[-2:]))
+    size = [max(1, round(side * shrink)) for side in hdr.shape[-2:]]
+    small = torch.nn.functional.interpolate(hdr, size=size, mode="area")
+    return ui.PreviewImage(to_image(reinhard(small.nan_to_num()))).as_dict()["images"]
+
+
+def report(saved: SavedFiles, shown_first: Sequence[Mapping[str, Any]] = ()) -> io.NodeOutput:
+    """What the browser is told: previews and files, and warnings as text."""
+    shown: dict[str, Any] = {"images": [*shown_first, *saved.results]}
+    if saved.warnings:
+        shown["text"] = saved.warnings
+    return io.NodeOutput(ui=shown)

@@ -1,0 +1,109 @@
+"""Sampling gain maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.errors import GainMapError
+from ..gm_core.resample import resize_to_working
+from .engine import vae as vae_engine
+from .engine.load import model_info, stored_context
+from .engine.upconvert import sample_gain_map
+from .inputs import sampler_inputs, seed_input
+from .tensors import to_bchw, to_image
+
+DEFAULT_STEPS = 30
+LARGEST_OWN_SIDE = 768
+
+
+def steps_input() -> io.Int.Input:
+    return io.Int.Input(
+        "steps",
+        default=0,
+        min=0,
+        max=1000,
+        tooltip=f"Denoising steps. 0 = what the model recommends, or {DEFAULT_STEPS} if it says nothing.",
+    )
+
+
+def working_side_input() -> io.Int.Input:
+    return io.Int.Input(
+        "working_side",
+        default=0,
+        min=0,
+        max=4096,
+        step=8,
+        tooltip="Short side in pixels at which the model works; GM VAE Decode brings the map back to full "
+        f"size. 0 = the model's own, or the picture's up to {LARGEST_OWN_SIDE} if it says nothing.",
+    )
+
+
+class UpconvertSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRUpconvertSampler",
+            display_name="GM Sampler (SDR to HDR)",
+            category="GM-HDR/sampling",
+            description="Paints the gain map of a finished SDR picture. The picture itself is not changed.",
+            inputs=[
+                io.Model.Input("gm_model", tooltip="From Load GM UNet."),
+                io.Vae.Input(
+                    "vae", tooltip="Shows the SDR picture to the model. From Load GM UNet, or any SD 1.5 VAE."
+                ),
+                io.Image.Input("image", tooltip="The SDR picture or pictures. A batch may have any size."),
+                seed_input("Starting noise, the same for every picture of a batch."),
+                steps_input(),
+                *sampler_inputs(),
+                working_side_input(),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="Text for models trained with text: encode an empty prompt. "
+                    "Without it the text stored in the model file is used.",
+                ),
+            ],
+            outputs=[io.Latent.Output(display_name="gain_map", tooltip="Decode it with GM VAE Decode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        gm_model: Any,
+        vae: Any,
+        image: torch.Tensor,
+        seed: int,
+        steps: int,
+        sampler_name: str,
+        scheduler: str,
+        working_side: int,
+        positive: list | None = None,
+    ) -> io.NodeOutput:
+        info = model_info(gm_model)
+        text = positive or stored_context(gm_model)
+        if text is None:
+            raise GainMapError(
+                "positive: this model holds no text of its own. Encode an empty prompt with the SD 1.5 text "
+                "encoder (CLIP Text Encode) and connect it."
+            )
+        sdr = to_bchw(image, "image").clamp(0.0, 1.0)
+        if not torch.isfinite(sdr).all():
+            raise GainMapError("image: the picture holds NaN or infinite pixels; the model cannot read it.")
+        side = working_side or info.working_side or min(*sdr.shape[-2:], LARGEST_OWN_SIDE)
+        latent = vae_engine.encode(vae, to_image(resize_to_working(sdr, side)))
+        gain_map = sample_gain_map(
+            gm_model,
+            latent,
+            text,
+            seed=seed,
+            steps=steps or info.steps or DEFAULT_STEPS,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+        )
+        return io.NodeOutput({"samples": gain_map, "gmhdr": info})
+
+
+NODES: list[type[io.ComfyNode]] = [UpconvertSampler]

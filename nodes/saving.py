@@ -1,0 +1,48 @@
+"""What all savers share: pixels the format can hold, one file per picture, Cancel between two."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.codecs.sanitize import sanitize
+from .engine.host import check_interrupted, progress_bar
+from .output_files import Destination, SavedFiles
+
+log = logging.getLogger(__name__)
+
+HIDDEN = [io.Hidden.prompt, io.Hidden.extra_pnginfo]
+
+Encoder = Callable[[int], tuple[bytes, str]]
+"""Picture number -> the file, and what had to be replaced in it (empty if nothing)."""
+
+
+def pixels(picture: torch.Tensor) -> np.ndarray:
+    """[C,H,W] -> numpy [H,W,C]."""
+    return picture.movedim(0, -1).numpy()
+
+
+def cleaned(picture: torch.Tensor, *, keep_negative: bool = False) -> tuple[np.ndarray, str]:
+    """What the format can hold, and what was replaced."""
+    clean, counts = sanitize(pixels(picture), keep_negative=keep_negative)
+    return clean, str(counts) if counts.total else ""
+
+
+def save_batch(count: int, target: Destination, suffix: str, encode: Encoder) -> SavedFiles:
+    """Encodes and writes picture after picture; stops between two when the user cancels."""
+    bar = progress_bar(count)
+    saved = SavedFiles()
+    for number in range(count):
+        check_interrupted()
+        data, replaced = encode(number)
+        result = target.claim(number, suffix, data)
+        saved.results.append(result)
+        if replaced:
+            saved.warnings.append(f"{result.filename}: {replaced}")
+            log.warning("%s: values the format cannot hold: %s", result.filename, replaced)
+        bar.update(1)
+    return saved

@@ -1,0 +1,84 @@
+"""Writing a gain map as a picture that HDR Recombine and other programs can use again."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.gain_coding import GainCoding
+from ..gm_core.gain_map import GainMapSpec
+from ..gm_core.model_info import GainMapModelInfo
+from .inputs import prefix_input, qmax_input
+from .output_files import destination, report, workflow_metadata
+from .png16 import encode_png16
+from .saving import HIDDEN, pixels, save_batch
+from .tensors import to_bchw
+
+SMALLEST_LOG2_GAIN = -8.0
+MODEL_ENTRIES = (
+    "gmhdr.qmax",
+    "gmhdr.gamma",
+    "gmhdr.offset",
+    "gmhdr.encoding",
+    "gmhdr.log2_min",
+    "gmhdr.log2_max",
+)
+
+
+def coding_for(encoding: str, spec: GainMapSpec) -> GainCoding:
+    """The coding of a saved gain map; log2 reaches from a gain of 1/256 to 1 + qmax."""
+    if encoding == "linear":
+        return GainCoding()
+    return GainCoding("log2", SMALLEST_LOG2_GAIN, math.log2(1 + spec.qmax))
+
+
+class SaveGainMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRSaveGainMap",
+            display_name="Save Gain Map (PNG)",
+            category="GM-HDR/save",
+            description="16-bit PNG with qmax and coding in its text entries. 8 bits would show as bands.",
+            is_output_node=True,
+            hidden=HIDDEN,
+            inputs=[
+                io.Image.Input(
+                    "gain_map", tooltip="Gain map of Eq. (1), from GM VAE Decode or Extract Gain Map."
+                ),
+                qmax_input(),
+                prefix_input(),
+                io.Combo.Input(
+                    "encoding",
+                    options=["log2", "linear"],
+                    default="log2",
+                    tooltip="log2 keeps dark and darkening gains exactly. linear is the paper's picture, "
+                    "for tools that expect it; gains below 1 are lost.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(
+        cls, gain_map: torch.Tensor, qmax: float, filename_prefix: str, encoding: str
+    ) -> io.NodeOutput:
+        spec = GainMapSpec(qmax=qmax)
+        coding = coding_for(encoding, spec)
+        stated = GainMapModelInfo(spec=spec, coding=coding).to_metadata()
+        text = {key: stated[key] for key in MODEL_ENTRIES} | workflow_metadata(cls.hidden)
+        maps = to_bchw(gain_map, "gain_map")
+
+        def encode(number: int) -> tuple[bytes, str]:
+            nan = int(torch.isnan(maps[number]).sum())
+            coded = coding.from_gain_map(maps[number].nan_to_num(posinf=1.0), spec=spec)
+            data = encode_png16(pixels(coded), text)
+            return data, f"{nan} NaN -> no gain" if nan else ""
+
+        height, width = maps.shape[-2:]
+        return report(save_batch(len(maps), destination(filename_prefix, width, height), ".png", encode))
+
+
+NODES: list[type[io.ComfyNode]] = [SaveGainMap]

@@ -1,0 +1,47 @@
+"""Radiance .hdr files."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.codecs.radiance import encode_radiance
+from ..gm_core.color import convert_primaries
+from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
+from .output_files import destination, preview, report
+from .saving import HIDDEN, cleaned, save_batch
+from .tensors import to_bchw
+
+
+class SaveRadiance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRSaveRadiance",
+            display_name="Save HDR (Radiance)",
+            category="GM-HDR/save",
+            description="Radiance .hdr, read by nearly every 3D program: 8 bits and an exponent.",
+            is_output_node=True,
+            hidden=HIDDEN,
+            inputs=[
+                io.Image.Input("hdr", tooltip=HDR_TOOLTIP),
+                prefix_input(),
+                primaries_input("Primaries of the HDR picture; the file is bt709."),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str) -> io.NodeOutput:
+        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
+
+        def encode(number: int) -> tuple[bytes, str]:
+            picture, replaced = cleaned(linear[number])
+            return encode_radiance(picture), replaced
+
+        height, width = linear.shape[-2:]
+        files = save_batch(len(linear), destination(filename_prefix, width, height), ".hdr", encode)
+        return report(files, preview(linear))
+
+
+NODES: list[type[io.ComfyNode]] = [SaveRadiance]

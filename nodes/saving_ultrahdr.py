@@ -1,0 +1,105 @@
+"""Ultra HDR JPEGs."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..gm_core.codecs.ultrahdr import encode_ultrahdr
+from ..gm_core.color import convert_primaries
+from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
+from .output_files import destination, report, workflow_metadata
+from .saving import HIDDEN, cleaned, save_batch
+from .tensors import check_same_size, same_batch, to_bchw
+
+log = logging.getLogger(__name__)
+
+EXIF_WORKFLOW, EXIF_PROMPT = 0x010F, 0x0110
+LARGEST_EXIF = 65000
+
+
+def workflow_exif(metadata: dict[str, str]) -> bytes | None:
+    """EXIF block with prompt and workflow where core's WebP saver puts them; None if it has no room."""
+    exif = Image.Exif()
+    for tag, name in ((EXIF_WORKFLOW, "workflow"), (EXIF_PROMPT, "prompt")):
+        if name in metadata:
+            exif[tag] = f"{name}:{metadata[name]}"
+    block = exif.tobytes() if metadata else b""
+    if len(block) > LARGEST_EXIF:
+        log.warning("The workflow is too large for a JPEG (%d bytes) and is left out of it.", len(block))
+        return None
+    return block or None
+
+
+class SaveUltraHDR(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRSaveUltraHDR",
+            display_name="Save Ultra HDR (JPEG)",
+            category="GM-HDR/save",
+            description="A JPEG that is HDR in browsers and phones with HDR screens, SDR elsewhere.",
+            is_output_node=True,
+            hidden=HIDDEN,
+            inputs=[
+                io.Image.Input("sdr", tooltip="What SDR screens show."),
+                io.Image.Input("hdr", tooltip="What HDR screens show. " + HDR_TOOLTIP),
+                prefix_input(),
+                io.Int.Input(
+                    "quality", default=95, min=1, max=100, tooltip="JPEG quality of the SDR picture."
+                ),
+                io.Int.Input(
+                    "gain_map_quality",
+                    default=98,
+                    min=1,
+                    max=100,
+                    tooltip="JPEG quality of the gain map in the file.",
+                ),
+                io.Combo.Input(
+                    "gain_map_scale",
+                    options=["1", "2", "4"],
+                    default="1",
+                    tooltip="The gain map is this many times smaller than the picture. 1 is the most exact.",
+                ),
+                primaries_input("Primaries of the HDR picture; the file is bt709."),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        sdr: torch.Tensor,
+        hdr: torch.Tensor,
+        filename_prefix: str,
+        quality: int,
+        gain_map_quality: int,
+        gain_map_scale: str,
+        primaries: str,
+    ) -> io.NodeOutput:
+        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
+        base, linear = same_batch(sdr=to_bchw(sdr, "sdr"), hdr=linear)
+        check_same_size(sdr=base, hdr=linear)
+        exif = workflow_exif(workflow_metadata(cls.hidden))
+
+        def encode(number: int) -> tuple[bytes, str]:
+            picture, replaced = cleaned(linear[number])
+            data = encode_ultrahdr(
+                sdr=np.clip(cleaned(base[number])[0], 0.0, 1.0),
+                hdr=picture,
+                quality=quality,
+                gain_map_quality=gain_map_quality,
+                gain_map_scale=int(gain_map_scale),
+                exif=exif,
+            )
+            return data, replaced
+
+        height, width = linear.shape[-2:]
+        return report(save_batch(len(linear), destination(filename_prefix, width, height), ".jpg", encode))
+
+
+NODES: list[type[io.ComfyNode]] = [SaveUltraHDR]

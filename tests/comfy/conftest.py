@@ -1,0 +1,143 @@
+"""The real ComfyUI in this process, with the pack installed in it beside random model files.
+
+Set COMFYUI_PATH to a ComfyUI folder; without it these tests are skipped. One host serves the whole session,
+because ComfyUI's registries are global.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import uuid
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+PACK_PARTS = ("__init__.py", "nodes", "gm_core", "web", "locales", "workflows")
+FOLDERS = ("custom_nodes/gm-hdr/weights", "input", "output", "temp", "user/default")
+MODEL_FOLDERS = ("diffusion_models", "vae", "loras", "checkpoints", "controlnet")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not os.environ.get("COMFYUI_PATH"):
+        skip = pytest.mark.skip(reason="COMFYUI_PATH is not set: no ComfyUI to test in")
+        for item in items:
+            if HERE in item.path.parents:
+                item.add_marker(skip)
+
+
+def load_file(name: str) -> ModuleType:
+    """A helper beside this file, under a name that cannot clash with ComfyUI's top-level modules."""
+    spec = importlib.util.spec_from_file_location(f"gmhdr_tests_{name}", HERE / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class FakeServer:
+    client_id = last_node_id = last_prompt_id = None
+    sockets_metadata: dict = {}
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any]] = []
+
+    def send_sync(self, event: str, data: Any, sid: str | None = None) -> None:
+        self.sent.append((event, data))
+
+    def queue_updated(self) -> None:
+        pass
+
+
+class NodeError(Exception):
+    """A node failed while a graph ran; the text is what the user would see."""
+
+
+class Host:
+    """ComfyUI's own validation and executor, on a base folder of its own."""
+
+    def __init__(self, tree: Path, base: Path) -> None:
+        self.base = base
+        sys.path.insert(0, str(tree))
+        from comfy.cli_args import args
+
+        args.cpu, args.base_directory, args.disable_api_nodes = True, str(base), True
+        # Before `nodes`, which puts ComfyUI/comfy first on sys.path, where utils.py shadows the utils package.
+        importlib.import_module("utils.extra_config")
+        self.execution = importlib.import_module("execution")
+        self.nodes = importlib.import_module("nodes")
+        self.args = args
+        self.loop = asyncio.new_event_loop()
+        importlib.import_module("server").PromptServer(self.loop)
+        self.loop.run_until_complete(
+            self.nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False)
+        )
+        self.server = FakeServer()
+        self.executor = self.execution.PromptExecutor(
+            self.server, cache_type=self.execution.CacheType.CLASSIC, cache_args={"lru": 0, "ram": 0}
+        )
+
+    def module(self, name: str) -> ModuleType:
+        """A module of the pack as ComfyUI imported it, e.g. "nodes.saving"."""
+        pack = str(self.base / "custom_nodes/gm-hdr").replace(".", "_x_")
+        return importlib.import_module(f"{pack}.{name}")
+
+    def node(self, node_id: str) -> Any:
+        return self.nodes.NODE_CLASS_MAPPINGS[node_id]
+
+    def call(self, node_id: str, *, hidden: dict | None = None, **inputs: Any) -> Any:
+        """Runs one node's execute with its defaults filled in; returns its NodeOutput."""
+        cls = self.node(node_id)
+        types = cls.INPUT_TYPES()
+        given = {
+            n: spec[1]["default"] for n, spec in types.get("required", {}).items() if "default" in spec[1]
+        }
+        return cls.PREPARE_CLASS_CLONE(hidden or {}).EXECUTE_NORMALIZED(**{**given, **inputs})
+
+    def run(self, graph: dict) -> dict:
+        """Runs an API graph as POST /prompt would; returns what the nodes report to the browser."""
+        prompt_id = uuid.uuid4().hex
+        valid, error, outputs, node_errors = self.loop.run_until_complete(
+            self.execution.validate_prompt(prompt_id, graph, None)
+        )
+        if not valid:
+            raise ValueError(f"{error} {node_errors}")
+        self.loop.run_until_complete(self.executor.execute_async(graph, prompt_id, {}, outputs))
+        if not self.executor.success:
+            problem = [text for kind, text in self.executor.status_messages if kind == "execution_error"][-1]
+            raise NodeError(f"{problem['node_type']}: {problem['exception_message']}")
+        return self.executor.history_result["outputs"]
+
+    def value(self, node: str, output: int = 0) -> Any:
+        """What a node of the last graph passed on."""
+        return self.executor.caches.outputs.get(node).outputs[output][0]
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    base = tmp_path_factory.mktemp("comfy")
+    for folder in (*FOLDERS, *(f"models/{name}" for name in MODEL_FOLDERS)):
+        (base / folder).mkdir(parents=True)
+    for part in PACK_PARTS:
+        if (ROOT / part).exists():
+            (base / "custom_nodes/gm-hdr" / part).symlink_to(ROOT / part)
+    host = Host(Path(os.environ["COMFYUI_PATH"]).resolve(), base)
+    load_file("models").write_builtin(base / "custom_nodes/gm-hdr/weights")
+    return host
+
+
+@pytest.fixture(scope="session")
+def models(host: Host) -> ModuleType:
+    """Random model files: see models.py."""
+    return load_file("models")
+
+
+@pytest.fixture
+def output(host: Host) -> Path:
+    return host.base / "output"

@@ -1,0 +1,92 @@
+"""Model files with random weights from fixed seeds: they show plumbing, not pictures. Needs ComfyUI on the path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.supported_models
+import comfy.taesd.taesd
+import torch
+from safetensors.torch import save_file
+
+SMALL = {
+    "model_channels": 64,
+    "channel_mult": [1, 2, 3],
+    "num_res_blocks": [1, 1, 1],
+    "transformer_depth": [0, 0, 1],
+    "transformer_depth_output": [0, 0, 0, 0, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 64,
+}
+STOCK = {
+    "model_channels": 320,
+    "channel_mult": [1],
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 768,
+}
+BUILT_IN_METADATA = {
+    "gmhdr.qmax": "31",
+    "gmhdr.encoding": "log2",
+    "gmhdr.log2_min": "-3",
+    "gmhdr.log2_max": "5",
+    "gmhdr.gamut": "bt709",
+    "gmhdr.prediction": "v",
+    "gmhdr.steps": "2",
+    "gmhdr.working_side": "64",
+}
+
+
+def random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if tensor.ndim < 2:
+        return torch.rand(tensor.shape, generator=generator) * 0.2 + 0.4
+    return torch.randn(tensor.shape, generator=generator) / tensor[0].numel() ** 0.5
+
+
+def unet(layout: dict[str, Any], *, in_channels: int = 8, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random UNet weights under LDM names, fp16, in ComfyUI's channel order or any other: they are random."""
+    config = {
+        **layout,
+        "image_size": 32,
+        "in_channels": in_channels,
+        "out_channels": 4,
+        "use_spatial_transformer": True,
+        "use_linear_in_transformer": False,
+        "adm_in_channels": None,
+        "use_temporal_attention": False,
+        "use_checkpoint": False,
+        "legacy": False,
+    }
+    model_config = comfy.supported_models.SD15_instructpix2pix(config)
+    model_config.set_inference_dtype(torch.float32, None)
+    generator = torch.Generator().manual_seed(seed)
+    empty = model_config.get_model({}, "").diffusion_model.state_dict()
+    return {name: random_like(tensor, generator).half() for name, tensor in empty.items()}
+
+
+def tiny_vae(seed: int = 1) -> dict[str, torch.Tensor]:
+    """Random TAESD weights in the SD 1.5 latent space."""
+    generator = torch.Generator().manual_seed(seed)
+    empty = comfy.taesd.taesd.TAESD(latent_channels=4).state_dict()
+    weights = {name: random_like(tensor, generator) for name, tensor in empty.items()}
+    return {**weights, "vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
+
+
+def save(weights: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path, metadata=metadata)
+    return path
+
+
+def write_builtin(folder: Path) -> None:
+    """What stands in for the weights that ship with the pack."""
+    context = torch.randn(1, 1, 64, generator=torch.Generator().manual_seed(2))
+    save(
+        {**unet(SMALL), "gmhdr.text_context": context},
+        folder / "gm_unet_builtin.safetensors",
+        BUILT_IN_METADATA,
+    )
+    save(tiny_vae(), folder / "gm_vae_builtin.safetensors")
