@@ -30,7 +30,7 @@ class Step:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.detail = ""
+        self.detail = self.closing = ""
         self.finished = threading.Event()
         self.live = sys.stderr.isatty()
 
@@ -46,7 +46,7 @@ class Step:
     ) -> None:
         self.finished.set()
         self.ticker.join()
-        self.detail = ""
+        self.detail = self.closing
         self.write("done" if kind is None else "failed")
         if self.live:
             sys.stderr.write("\n")
@@ -54,6 +54,16 @@ class Step:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.start
+
+    def show(self, detail: str) -> None:
+        """What is being done right now."""
+        self.detail = detail
+        if self.live:
+            self.write("")
+
+    def finish(self, closing: str) -> None:
+        """What to say beside the seconds when the work is done."""
+        self.closing = closing
 
     def tick(self) -> None:
         while not self.finished.wait(1 if self.live else HEARTBEAT_SECONDS):
@@ -87,6 +97,6 @@ def run(
         for line in process.stdout:
             tail.append(line.rstrip())
             if not line.startswith("WARNING"):
-                step.detail = line.strip()
+                step.show(line.strip())
     if process.returncode:
         raise CommandError(what, list(tail))

@@ -90,6 +90,14 @@ def ensure_host(*, tests: bool = False) -> Host:
     return own_host(tests=tests) or cached_host(tests=tests)
 
 
+def current_host() -> Host:
+    """The host that this process was started in by `run`."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        sys.exit("Start this with: python3 -m scripts.host run -m ... (or by make)")
+    return Host(comfyui=Path(path), python=Path(sys.executable))
+
+
 def run_in(host: Host, arguments: Sequence[str]) -> None:
     """Replaces this process by the host's Python."""
     environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui), "COMFYUI_PYTHON": str(host.python)}

@@ -1,0 +1,101 @@
+"""`make convert IN=file-or-folder OUT=folder`: an EXR, an Ultra HDR JPEG and a gain map of every picture.
+
+Pictures are read as 8-bit sRGB, upright; transparency is laid over white. Subfolders are kept. A file that
+cannot be converted is named and skipped; the exit code is 1 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from .brightness import brightness, read_exr
+from .comfy_client import WorkflowError, run_workflow
+from .comfy_server import Server, ServerError, running_server
+from .console import Step, say
+from .host import current_host
+from .photos import Job, PhotoError, find_photos, plan, prepare, publish
+from .workflow import sdr_to_hdr
+
+
+def convert(server: Server, job: Job, step: Step) -> str:
+    """Converts one picture; returns how bright it became.
+
+    Raises:
+        PhotoError: the picture cannot be read.
+        WorkflowError: a node refused it.
+        OSError: its files cannot be written.
+    """
+    prepared = server.base / "input" / "photo.png"
+    prepare(job.photo, prepared)
+    workflow = sdr_to_hdr(prepared.name, "photo").without("GMHDRSaveRadiance")
+    result = run_workflow(server, workflow, step.show)
+    for node, target in job.files().items():
+        publish(result.file(node), target)
+    found = brightness(read_exr(result.file("GMHDRSaveEXR")))
+    for files in result.files.values():
+        for path in files:
+            path.unlink()
+    return "; ".join([str(found), *result.warnings])
+
+
+def convert_all(jobs: Sequence[Job]) -> list[Path]:
+    """Converts every picture; returns those that failed. ComfyUI is started again if a picture ends it."""
+    waiting, failed = deque(enumerate(jobs, 1)), []
+    while waiting:
+        with running_server(current_host()) as server:
+            failed += convert_while_running(server, waiting, len(jobs))
+    return failed
+
+
+def convert_while_running(server: Server, waiting: deque[tuple[int, Job]], total: int) -> list[Path]:
+    """Takes pictures off the queue until it is empty or ComfyUI has ended; returns those that failed."""
+    failed = []
+    while waiting:
+        number, job = waiting.popleft()
+        try:
+            with Step(f"{number}/{total} {job.photo.name}") as step:
+                step.finish(convert(server, job, step))
+        except (PhotoError, WorkflowError, ServerError, OSError) as error:
+            say(f"SKIPPED {job.photo}: {error}")
+            failed.append(job.photo)
+            if isinstance(error, ServerError):
+                break
+    return failed
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, usage="make convert IN=file-or-folder OUT=folder")
+    parser.add_argument("--input", type=Path, required=True, metavar="IN")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT")
+    options = parser.parse_args()
+    if not options.input.exists():
+        parser.error(f"IN={options.input} does not exist")
+    if options.output.exists() and not options.output.is_dir():
+        parser.error(f"OUT={options.output} is not a folder")
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    source, output = options.input.resolve(), options.output.resolve()
+    photos = find_photos(source, output)
+    if not photos:
+        sys.exit(f"There is no picture in {source}.")
+    start = time.monotonic()
+    try:
+        failed = convert_all(plan(photos, source, output))
+    except (PhotoError, ServerError) as error:
+        sys.exit(str(error))
+    seconds = time.monotonic() - start
+    print(f"{len(photos) - len(failed)} of {len(photos)} converted to {output} in {seconds:.0f} s")
+    if failed:
+        sys.exit("Not converted: " + ", ".join(str(path) for path in failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""`make demo`: the shipped photo through the shipped workflow in the real ComfyUI."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from .brightness import brightness, read_exr
+from .comfy_client import Result, WorkflowError, run_workflow
+from .comfy_server import ServerError, running_server
+from .console import Step
+from .host import ROOT, current_host
+from .photos import PhotoError, prepare, publish
+from .sheet import draw_sheet
+from .workflow import sdr_to_hdr
+
+PHOTO = ROOT / "scripts" / "assets" / "rocket.jpg"
+OUTPUT = ROOT / "demo_output"
+NAMES = {
+    "GMHDRSaveUltraHDR": ("{}.jpg", "Ultra HDR JPEG: HDR on HDR screens, the photo elsewhere"),
+    "GMHDRSaveEXR": ("{}.exr", "OpenEXR, float32, linear BT.709, 1.0 = SDR white"),
+    "GMHDRSaveRadiance": ("{}.hdr", "Radiance"),
+    "GMHDRSaveGainMap": ("{}_gm.png", "gain map, 16 bit"),
+}
+
+
+def convert_photo(photo: Path, output: Path) -> float:
+    """Writes all files of one photo; returns the seconds from the ready server to the last of them."""
+    with running_server(current_host()) as server:
+        start = time.monotonic()
+        prepare(photo, server.base / "input" / "photo.png")
+        with Step(f"Making HDR of {photo.name}") as step:
+            result = run_workflow(server, sdr_to_hdr("photo.png", "demo"), step.show)
+        publish_all(result, photo.stem, output)
+        with Image.open(server.base / "input" / "photo.png") as sdr:
+            sheet = draw_sheet(sdr, read_exr(result.file("GMHDRSaveEXR")))
+        sheet.save(server.base / "sheet.png")
+        publish(server.base / "sheet.png", output / f"{photo.stem}_sheet.png")
+        return time.monotonic() - start
+
+
+def publish_all(result: Result, stem: str, output: Path) -> None:
+    for node, (name, _) in NAMES.items():
+        publish(result.file(node), output / name.format(stem))
+
+
+def summary(stem: str, output: Path, seconds: float) -> str:
+    lines = [f"{output / name.format(stem)}  {what}" for name, what in NAMES.values()]
+    lines.append(f"{output / f'{stem}_sheet.png'}  before and after: open this one first")
+    return "\n".join([*lines, f"{brightness(read_exr(output / f'{stem}.exr'))}, {seconds:.1f} s"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photo", type=Path, default=PHOTO)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    try:
+        seconds = convert_photo(options.photo, options.output)
+    except (PhotoError, ServerError, WorkflowError) as error:
+        sys.exit(f"{options.photo.name}: {error}")
+    print(summary(options.photo.stem, options.output, seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The before/after sheet: what the SDR picture and the HDR picture look like when the exposure is lowered."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from gm_core.color import linear_to_srgb, srgb_to_linear
+
+TILE_WIDTH = 640
+LABEL_HEIGHT = 30
+GAP = 8
+BACKGROUND = (24, 24, 24)
+TEXT = (235, 235, 235)
+EXPOSURES = (-2, -4)
+OFFSET = 1 / 64
+
+Tile = tuple[str, Image.Image]
+
+
+def draw_sheet(sdr: Image.Image, hdr: np.ndarray) -> Image.Image:
+    """`sdr` as displayed; `hdr` [H,W,3] linear BT.709 of the same size, 1.0 = SDR white."""
+    linear = srgb_to_linear(torch.from_numpy(np.asarray(sdr, np.float32) / 255)).numpy()
+    low, high, gain_map = show_gain(linear, hdr)
+    rows: list[tuple[Tile, Tile]] = [
+        (("SDR photo", sdr), (f"gain map, black {low:+.1f} to white {high:+.1f} stops", gain_map))
+    ]
+    rows += [
+        ((f"SDR at {stops} stops", expose(linear, stops)), (f"HDR at {stops} stops", expose(hdr, stops)))
+        for stops in EXPOSURES
+    ]
+    return compose(rows)
+
+
+def expose(linear: np.ndarray, stops: float) -> Image.Image:
+    return to_picture(linear_to_srgb(torch.from_numpy(linear * 2.0**stops).clamp(0, 1)).numpy())
+
+
+def show_gain(linear: np.ndarray, hdr: np.ndarray) -> tuple[float, float, Image.Image]:
+    """Gain in stops, stretched from its lowest to its highest value."""
+    stops = np.log2((np.maximum(hdr, 0) + OFFSET) / (linear + OFFSET))
+    low, high = float(stops.min()), float(stops.max())
+    return low, high, to_picture((stops - low) / max(high - low, 1e-6))
+
+
+def to_picture(values: np.ndarray) -> Image.Image:
+    return Image.fromarray((values * 255 + 0.5).astype(np.uint8))
+
+
+def compose(rows: list[tuple[Tile, Tile]]) -> Image.Image:
+    width, height = fit(rows[0][0][1].size)
+    step = height + LABEL_HEIGHT + GAP
+    sheet = Image.new("RGB", (2 * width + 3 * GAP, len(rows) * step + GAP), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=18)
+    for row, tiles in enumerate(rows):
+        for column, (label, picture) in enumerate(tiles):
+            left, top = GAP + column * (width + GAP), GAP + row * step
+            pen.text((left + 2, top + 3), label, fill=TEXT, font=font)
+            sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, top + LABEL_HEIGHT))
+    return sheet
+
+
+def fit(size: tuple[int, int]) -> tuple[int, int]:
+    scale = TILE_WIDTH / size[0]
+    return TILE_WIDTH, max(1, round(size[1] * scale))
