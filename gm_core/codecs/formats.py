@@ -1,0 +1,22 @@
+"""Which decoder reads a file: told by its first bytes, never by its name."""
+
+from __future__ import annotations
+
+from ..errors import ImageReadError
+from .image import Decoder, HDRImage
+from .ultrahdr_read import decode_ultrahdr
+
+
+def decode_image(data: bytes) -> HDRImage:
+    """Decode a picture of any supported format.
+
+    Raises:
+        ImageReadError: the format is not supported, or the data is truncated or damaged.
+    """
+    return _decoder(data)(data)
+
+
+def _decoder(data: bytes) -> Decoder:
+    if data[:3] == b"\xff\xd8\xff":
+        return decode_ultrahdr
+    raise ImageReadError("not a supported picture")

@@ -1,0 +1,157 @@
+"""ICC profiles: writes RGB profiles with the sRGB curve, reads matrix/TRC profiles (ICC.1:2022)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..color import rgb_to_xyz
+from ..errors import ImageReadError
+
+_D50 = np.array([0.9642, 1.0, 0.8249])
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_NAMES = {"bt709": "sRGB", "p3": "Display P3", "bt2020": "Rec. 2020 with sRGB curve"}
+_SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+
+
+@dataclass(frozen=True)
+class IccProfile:
+    """to_xyz: [3,3] linear RGB to XYZ relative to D50. curves: per channel [256], 8-bit code to linear.
+    primaries: the name of the set in `gm_core.color.PRIMARIES` that the matrix belongs to, or None."""
+
+    to_xyz: np.ndarray
+    curves: np.ndarray
+    primaries: str | None
+
+
+def build_icc(primaries: str) -> bytes:
+    """A version 4 display profile with these primaries and the sRGB transfer curve.
+
+    Readers disagree on which curve linearises the base of an Ultra HDR file: libultrahdr always takes
+    sRGB, Chromium the profile's. With the sRGB curve in the profile they agree.
+    """
+    red, green, blue = d50_matrix(primaries).T
+    curve = b"para" + struct.pack(">IHH", 0, 3, 0) + b"".join(_fixed(value) for value in _SRGB_CURVE)
+    tags = {
+        b"desc": _text(_NAMES[primaries]),
+        b"cprt": _text("CC0"),
+        b"wtpt": _xyz(_D50),
+        b"chad": b"sf32\0\0\0\0" + b"".join(_fixed(value) for value in _adaptation(primaries).flat),
+        b"rXYZ": _xyz(red),
+        b"gXYZ": _xyz(green),
+        b"bXYZ": _xyz(blue),
+        b"rTRC": curve,
+        b"gTRC": curve,
+        b"bTRC": curve,
+    }
+    return _assemble(tags)
+
+
+def read_icc(profile: bytes) -> IccProfile:
+    """Matrix and curves of an RGB matrix/TRC profile.
+
+    Raises:
+        ImageReadError: truncated, or not a matrix/TRC RGB profile.
+    """
+    try:
+        tags = _tag_table(profile)
+        matrix = np.stack([_read_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
+        curves = np.stack([_read_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")])
+    except (KeyError, struct.error, ValueError) as error:
+        raise ImageReadError(f"ICC profile: not a readable RGB matrix profile ({error!r})") from error
+    if not np.isfinite(curves).all() or abs(np.linalg.det(matrix)) < 1e-4:
+        raise ImageReadError("ICC profile: its matrix or curves are unusable")
+    near = (name for name in _NAMES if np.abs(matrix - d50_matrix(name)).max() < 0.004)
+    return IccProfile(matrix, curves.astype(np.float32), next(near, None))
+
+
+def d50_matrix(primaries: str) -> np.ndarray:
+    """[3,3] float64 linear RGB to XYZ, adapted to D50 with Bradford."""
+    return _adaptation(primaries) @ rgb_to_xyz(primaries).numpy()
+
+
+def srgb_table() -> np.ndarray:
+    """[256] float32: linear light of the 8-bit sRGB codes."""
+    x = np.arange(256) / 255
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def _adaptation(primaries: str) -> np.ndarray:
+    white = (rgb_to_xyz(primaries) @ torch.ones(3, dtype=torch.float64)).numpy()
+    scale = (_BRADFORD @ _D50) / (_BRADFORD @ white)
+    return np.linalg.solve(_BRADFORD, scale[:, None] * _BRADFORD)
+
+
+def _fixed(value: float) -> bytes:
+    return struct.pack(">i", round(float(value) * 65536))
+
+
+def _xyz(values: np.ndarray) -> bytes:
+    return b"XYZ \0\0\0\0" + b"".join(_fixed(value) for value in values)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode("utf-16-be")
+    return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, len(encoded), 28) + encoded
+
+
+def _assemble(tags: dict[bytes, bytes]) -> bytes:
+    offset = 132 + 12 * len(tags)
+    table, body, placed = b"", b"", {}
+    for name, data in tags.items():
+        if data not in placed:
+            placed[data] = offset + len(body)
+            body += data + b"\0" * (-len(data) % 4)
+        table += name + struct.pack(">II", placed[data], len(data))
+    size = offset + len(body)
+    header = struct.pack(">I4sI4s4s4s", size, b"\0\0\0\0", 0x04300000, b"mntr", b"RGB ", b"XYZ ")
+    header += struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
+    header += b"".join(_fixed(value) for value in _D50)
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def _tag_table(profile: bytes) -> dict[bytes, bytes]:
+    if profile[16:20] != b"RGB ":
+        raise ValueError(f"colour space {profile[16:20]!r}")
+    (count,) = struct.unpack_from(">I", profile, 128)
+    tags = {}
+    for index in range(min(count, 100)):
+        name, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * index)
+        tags[name] = profile[offset : offset + size]
+    return tags
+
+
+def _read_xyz(tag: bytes) -> np.ndarray:
+    return np.array(struct.unpack_from(">3i", tag, 8)) / 65536
+
+
+def _read_curve(tag: bytes) -> np.ndarray:
+    """[256] linear values of the 8-bit codes."""
+    x = np.arange(256) / 255
+    if tag[:4] == b"para":
+        return _parametric(tag, x)
+    (count,) = struct.unpack_from(">I", tag, 8)
+    if count == 0:
+        return x
+    if count == 1:
+        return x ** (struct.unpack_from(">H", tag, 12)[0] / 256)
+    table = np.frombuffer(tag, ">u2", count, 12) / 65535
+    return np.interp(x, np.linspace(0, 1, count), table)
+
+
+def _parametric(tag: bytes, x: np.ndarray) -> np.ndarray:
+    """ICC.1 table 68: five function types that share one form."""
+    (kind,) = struct.unpack_from(">H", tag, 8)
+    lengths = (1, 3, 4, 5, 7)
+    if kind >= len(lengths):
+        raise ValueError(f"parametric curve type {kind}")
+    p = np.array(struct.unpack_from(f">{lengths[kind]}i", tag, 12)) / 65536
+    gamma, a, b = p[0], *(p[1:3] if kind else (1.0, 0.0))
+    knee = p[4] if kind >= 3 else (-b / a if kind else 0.0)
+    slope = p[3] if kind >= 3 else 0.0
+    above = p[5] if kind == 4 else (p[3] if kind == 2 else 0.0)
+    below = p[6] if kind == 4 else (p[3] if kind == 2 else 0.0)
+    return np.where(x >= knee, np.maximum(a * x + b, 0) ** gamma + above, slope * x + below)

@@ -1,0 +1,211 @@
+"""What an Ultra HDR file promises to its readers."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks.formats_scenes import PHOTOS, SYNTHETIC, case, pq_psnr, relative_p99
+from gm_core.codecs import jpeg_segments as jpeg
+from gm_core.codecs.hdrgm_xmp import Xmp
+from gm_core.codecs.iso21496 import read_iso
+from gm_core.codecs.mpf import read_mpf
+from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
+from gm_core.errors import ImageWriteError
+from tests.codecs.readers import exiftool, libultrahdr
+
+SIZE = (192, 256)
+LIMITS = {"default": {9: 50.0, 99: 46.5}, "high": {9: 55.0, 99: 52.0}, "small": {9: 43.5, 99: 40.0}}
+
+
+def encode(scene, preset="default", **options) -> bytes:
+    quality, gain_map_quality = PRESETS[preset]
+    options = {"quality": quality, "gain_map_quality": gain_map_quality} | options
+    return encode_ultrahdr(sdr=scene.sdr, hdr=scene.hdr, **options)
+
+
+@pytest.fixture(scope="module")
+def street() -> bytes:
+    return encode(case("street", 9, *SIZE))
+
+
+@pytest.mark.parametrize("qmax", [9, 99])
+@pytest.mark.parametrize("name", [*PHOTOS, *SYNTHETIC])
+def test_decodes_to_equation_1(name, qmax):
+    scene = case(name, qmax, *SIZE)
+    hdr = decode_ultrahdr(encode(scene)).hdr
+    assert pq_psnr(hdr, scene.hdr) >= LIMITS["default"][qmax]
+    assert relative_p99(hdr, scene.hdr) <= {9: 0.07, 99: 0.11}[qmax]
+
+
+@pytest.mark.parametrize("qmax", [9, 99])
+@pytest.mark.parametrize("preset", ["small", "high"])
+def test_presets_reach_their_quality(preset, qmax):
+    scene = case("night", qmax, *SIZE)
+    assert pq_psnr(decode_ultrahdr(encode(scene, preset)).hdr, scene.hdr) >= LIMITS[preset][qmax]
+
+
+@pytest.mark.parametrize("name", ["street", "star"])
+def test_libultrahdr_agrees(name, tmp_path):
+    scene = case(name, 9, *SIZE)
+    data = encode(scene)
+    theirs = libultrahdr(data, tmp_path)
+    assert pq_psnr(theirs, scene.hdr) >= LIMITS["default"][9]
+    assert pq_psnr(decode_ultrahdr(data).hdr, theirs) >= 58
+
+
+def test_libultrahdr_agrees_at_a_partial_boost(street, tmp_path):
+    ours = decode_ultrahdr(street, headroom=2.0).hdr
+    assert pq_psnr(ours, libultrahdr(street, tmp_path, boost=2.0)) >= 55
+
+
+@pytest.mark.parametrize("quality", [80, 95])
+def test_base_decodes_as_a_plain_save(quality):
+    scene = case("window", 9, *SIZE)
+    plain = io.BytesIO()
+    codes = np.round(scene.sdr * 255).astype(np.uint8)
+    Image.fromarray(codes).save(plain, "JPEG", quality=quality, subsampling=0)
+    ultra = encode(scene, quality=quality)
+    np.testing.assert_array_equal(Image.open(plain), Image.open(io.BytesIO(ultra)))
+    np.testing.assert_array_equal(encode_ultrahdr(sdr=codes, hdr=scene.hdr, quality=quality), ultra)
+
+
+def test_gain_of_zero_is_the_paper_curve():
+    sdr = case("grey", 9, *SIZE).sdr
+    data = encode_ultrahdr(sdr=sdr, hdr=sdr**2.2, gain_map_quality=95)
+    assert pq_psnr(decode_ultrahdr(data).hdr, sdr**2.2) >= 70
+
+
+def test_black_stays_black():
+    hdr = decode_ultrahdr(encode(case("star", 99, *SIZE))).hdr
+    assert np.abs(hdr[:40]).max() < 1e-6
+
+
+def test_equation_1_gain_map_is_recovered():
+    scene = case("studio", 99, *SIZE)
+    hdr = decode_ultrahdr(encode(scene)).hdr
+    gain_map = ((hdr + 1 / 64) / (scene.sdr**2.2 + 1 / 64) - 1) / 99
+    error = np.abs(np.clip(gain_map, 0, 1) - scene.gain_map)[scene.sdr > 0.05]
+    assert error.mean() <= 0.006
+    assert np.percentile(error, 99) <= 0.04
+
+
+def second_picture(data: bytes) -> tuple[jpeg.Jpeg, jpeg.Jpeg]:
+    primary = jpeg.parse_jpeg(data)
+    return primary, jpeg.parse_jpeg(data, primary.end)
+
+
+def test_both_metadata_kinds_say_the_same(street):
+    _, gain_map = second_picture(street)
+    iso = read_iso(gain_map.payloads(jpeg.APP2, jpeg.ISO_GAIN_MAP)[0])
+    xmp = Xmp(gain_map.payloads(jpeg.APP1, jpeg.XMP)[0]).hdrgm()
+    for name in ("minimum", "maximum", "gamma", "offset_sdr", "offset_hdr", "capacity_min", "capacity_max"):
+        np.testing.assert_allclose(getattr(iso, name), getattr(xmp, name), atol=1e-6)
+    assert iso.offset_sdr == iso.offset_hdr == (1 / 64,) * 3
+    assert not iso.per_channel
+
+
+def test_index_and_directory_point_at_the_gain_map(street):
+    primary, gain_map = second_picture(street)
+    assert gain_map.end == len(street)
+    (index,) = [s for s in primary.segments if s.payload.startswith(jpeg.MPF)]
+    first, second = read_mpf(index.payload[4:])
+    assert (first.offset, first.size) == (0, primary.end)
+    assert index.position + 4 + second.offset == primary.end
+    assert second.size == len(street) - primary.end
+    assert Xmp(primary.payloads(jpeg.APP1, jpeg.XMP)[0]).gain_map_item() == (0, second.size)
+    assert index is [s for s in primary.segments if 0xE0 <= s.marker <= 0xEF][-1]
+
+
+def test_exiftool_finds_the_gain_map(street, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(street)
+    tags = exiftool(path)
+    assert tags["MPImage2:MPImageStart"] + tags["MPImage2:MPImageLength"] == len(street)
+    assert tags["XMP-Container:DirectoryItemLength"] == tags["MPImage2:MPImageLength"]
+    assert "Warning" not in str(exiftool(path, "-validate").keys())
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("size", [(192, 256), (101, 67)])
+def test_small_maps_are_stretched_over_the_picture(scale, size, tmp_path):
+    scene = case("blobs", 9, *size)
+    data = encode(scene, gain_map_scale=scale)
+    picture = decode_ultrahdr(data)
+    assert picture.gain_map.shape == (-(-size[0] // scale), -(-size[1] // scale), 3)
+    assert pq_psnr(picture.hdr, scene.hdr) >= 45
+    # libultrahdr 1.4 aligns the corners of map and picture, not their edges.
+    assert pq_psnr(libultrahdr(data, tmp_path), scene.hdr) >= 38
+
+
+@pytest.mark.parametrize("primaries", ["bt709", "p3", "bt2020"])
+def test_primaries_travel_in_the_profile(primaries, tmp_path):
+    scene = case("church", 9, *SIZE)
+    data = encode(scene, primaries=primaries)
+    picture = decode_ultrahdr(data)
+    assert picture.primaries == primaries
+    assert pq_psnr(picture.hdr, scene.hdr) >= 50
+    assert pq_psnr(libultrahdr(data, tmp_path), scene.hdr) >= 48
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (513, 1), (1, 513), (16, 8192), (31, 33)])
+def test_odd_sizes(size, tmp_path):
+    rng = np.random.default_rng(0)
+    sdr = rng.uniform(size=(*size, 3))
+    data = encode_ultrahdr(sdr=sdr, hdr=np.full((*size, 3), 4.0))
+    assert decode_ultrahdr(data).hdr.shape == (*size, 3)
+    assert libultrahdr(data, tmp_path).shape == (*size, 3)
+
+
+def test_exif_is_kept_and_found():
+    exif = Image.Exif()
+    exif[0x0110] = 'prompt:{"1": {}}'
+    data = encode(case("blobs", 9, 32, 32), exif=exif.tobytes())
+    assert Image.open(io.BytesIO(data)).getexif()[0x0110] == 'prompt:{"1": {}}'
+    assert b'prompt:{"1": {}}' in decode_ultrahdr(data).metadata["exif"]
+
+
+def test_orientation_turns_every_picture():
+    scene = case("blobs", 9, 48, 64)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode_ultrahdr(encode(scene, exif=exif.tobytes()))
+    plain = decode_ultrahdr(encode(scene))
+    for name in ("hdr", "sdr", "gain_map"):
+        np.testing.assert_array_equal(getattr(turned, name), np.rot90(getattr(plain, name), -1))
+
+
+@given(st.integers(1, 8))
+def test_orientations_match_pillow(orientation):
+    from PIL import ImageOps
+
+    from gm_core.codecs.ultrahdr_read import upright
+
+    pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(upright(pixels, orientation), ImageOps.exif_transpose(image))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hdr": np.full((4, 4, 3), np.nan)}, "NaN"),
+        ({"hdr": np.zeros((4, 5, 3))}, "must be equal"),
+        ({"sdr": np.zeros((4, 4))}, r"shape \(4, 4\)"),
+        ({"primaries": "acescg"}, "primaries is 'acescg'"),
+        ({"quality": 0}, "qualities"),
+        ({"gain_map_scale": 3}, "gain_map_scale"),
+        ({"gamma": 0.0}, "gamma"),
+        ({"exif": bytes(70000)}, "do not fit one segment"),
+    ],
+)
+def test_bad_arguments_are_named(options, message):
+    arguments = {"sdr": np.zeros((4, 4, 3)), "hdr": np.zeros((4, 4, 3))} | options
+    with pytest.raises(ImageWriteError, match=message):
+        encode_ultrahdr(**arguments)
