@@ -1,6 +1,8 @@
-"""Latent cache: encodes endless random samples into safetensors shards that the UNet trainer reads as they appear.
+"""Latent cache: encodes endless random samples into safetensors shards that the UNet trainer reads as they
+appear.
 
-Every sample is a function of (seed, shard, index), so a cache can be rebuilt, continued, or rendered again in pixels.
+Every sample is a function of (seed, shard, index), so a cache can be rebuilt, continued, or rendered again in
+pixels.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def to_bchw(picture: np.ndarray) -> Tensor:
 def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, size: int) -> tuple[Tensor, Tensor]:
     """SDR pictures and coded gain maps of a shard, both `[N,3,size,size]` in [0,1]."""
     samples = [make_sample(sample_rng(seed, shard, index), scenes, size) for index in indices]
-    return torch.stack([to_bchw(s.sdr) / 255 for s in samples]), torch.stack([to_bchw(s.coded) for s in samples])
+    return torch.stack([to_bchw(s.sdr) / 255 for s in samples]), torch.stack(
+        [to_bchw(s.coded) for s in samples]
+    )
 
 
 @torch.no_grad()
@@ -41,7 +45,9 @@ def encode(autoencoder: TinyAutoencoder, pictures: Tensor) -> Tensor:
     return autoencoder.encoder(pictures).to(torch.float16).contiguous()
 
 
-def write_shard(path: Path, scenes: Scenes, autoencoder: TinyAutoencoder, seed: int, shard: int, count: int, size: int):
+def write_shard(
+    path: Path, scenes: Scenes, autoencoder: TinyAutoencoder, seed: int, shard: int, count: int, size: int
+):
     parts: dict[str, list[Tensor]] = {"sdr": [], "gain_map": []}
     for start in range(0, count, 16):
         sdr, coded = render_batch(scenes, seed, shard, range(start, min(start + 16, count)), size)

@@ -1,7 +1,7 @@
 """Perspective crops with known HDR ground truth, cut out of equirectangular HDR panoramas.
 
-A panorama sees every direction once, so one file gives thousands of different pictures; the split between training
-and validation is therefore by scene (file), never by crop.
+A panorama sees every direction once, so one file gives thousands of different pictures; the split between
+training and validation is therefore by scene (file), never by crop.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class View:
 
 
 def load_panorama(path: str | Path) -> Array:
-    """Reads a Radiance .hdr (or any format OpenCV reads as float) as `[H,W,3]` linear BT.709 float32, RGB order."""
+    """Reads a Radiance .hdr (or any format OpenCV reads as float) as `[H,W,3]` linear BT.709 float32, RGB
+    order.
+    """
     picture = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if picture is None:
         raise FileNotFoundError(f"{path}: not a readable HDR picture; bring equirectangular .hdr files")
@@ -53,7 +55,9 @@ def rotation(view: View) -> Array:
 
 
 def render_view(panorama: Array, view: View, height: int, width: int) -> Array:
-    """Renders a view of a panorama `[H,W,3]` as `[height,width,3]`, same units, area-averaged where it shrinks."""
+    """Renders a view of a panorama `[H,W,3]` as `[height,width,3]`, same units, area-averaged where it
+    shrinks.
+    """
     focal = 0.5 * width / np.tan(np.radians(view.fov) / 2)
     columns, rows = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
     rays = np.stack([columns, rows, np.full_like(columns, focal)], axis=-1) @ rotation(view).T

@@ -1,7 +1,8 @@
 """A broad random family of cameras: from scene light to the 8-bit SDR picture that a photographer would hold.
 
-The model must not learn a handful of named tone curves, so every sample draws its own: exposure, curve (clipping,
-logarithmic, sigmoid, filmic, random spline, local), channel coupling, saturation, quantisation, noise and JPEG.
+The model must not learn a handful of named tone curves, so every sample draws its own: exposure, curve
+(clipping, logarithmic, sigmoid, filmic, random spline, local), channel coupling, saturation, quantisation,
+noise and JPEG.
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
 
 
 def damage(rng: np.random.Generator, sdr: Array) -> Array:
-    """What happens on the way to a file: softness or sharpening, noise, 8 bits, JPEG. Returns uint8 `[H,W,3]`."""
+    """What happens on the way to a file: softness or sharpening, noise, 8 bits, JPEG. Returns uint8
+    `[H,W,3]`.
+    """
     if rng.random() < 0.3:
         blurred = cv2.GaussianBlur(sdr, (0, 0), rng.uniform(0.4, 1.0))
         sdr = blurred if rng.random() < 0.5 else sdr + rng.uniform(0.2, 1.0) * (sdr - blurred)
@@ -143,7 +146,9 @@ def log_gain(sdr: Array, hdr: Array, offset: float = 1 / 64) -> Array:
 
 
 def anchor_midtones(sdr: Array, gain: Array) -> Array:
-    """Removes the exposure that no picture tells: the gain of the SDR mid-tones becomes zero stops on average."""
+    """Removes the exposure that no picture tells: the gain of the SDR mid-tones becomes zero stops on
+    average.
+    """
     luma = sdr @ LUMA
     weight = np.exp(-0.5 * ((luma - 0.45) / 0.18) ** 2) + 1e-3
     return gain - float((weight * (gain @ LUMA)).sum() / weight.sum())

@@ -1,4 +1,6 @@
-"""Training samples of the built-in model: an SDR picture and its log2-coded gain map, from scenes with ground truth."""
+"""Training samples of the built-in model: an SDR picture and its log2-coded gain map, from scenes with ground
+truth.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ LOG2_MIN, LOG2_MAX = -3.0, 5.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: `sdr` uint8 `[S,S,3]` as a file would hold it, `coded` float32 `[S,S,3]` gain map in [0,1]."""
+    """One picture: `sdr` uint8 `[S,S,3]` as a file would hold it, `coded` float32 `[S,S,3]` gain map in
+    [0,1].
+    """
 
     sdr: Array
     coded: Array
@@ -32,7 +36,9 @@ class Scenes:
 
     def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.15) -> None:
         if not panoramas:
-            raise FileNotFoundError("no panorama (*.hdr) found; see training/builtin/README.md for where to get them")
+            raise FileNotFoundError(
+                "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
+            )
         self.panoramas = [load_panorama(path) for path in panoramas]
         self.photos = [cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1] for path in photos]
         self.photo_share = photo_share if photos else 0.0
@@ -42,16 +48,22 @@ class Scenes:
         if rng.random() < self.photo_share:
             crop = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
         else:
-            crop = render_view(self.panoramas[rng.integers(len(self.panoramas))], random_view(rng), size, size)
+            crop = render_view(
+                self.panoramas[rng.integers(len(self.panoramas))], random_view(rng), size, size
+            )
         return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
-    """A random square of an 8-bit photo, linearised with power 2.2 and made a little contrastier, `[size,size,3]`."""
+    """A random square of an 8-bit photo, linearised with power 2.2 and made a little contrastier,
+    `[size,size,3]`.
+    """
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
     top = int(rng.integers(photo.shape[0] - side + 1))
     left = int(rng.integers(photo.shape[1] - side + 1))
-    square = cv2.resize(photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
+    square = cv2.resize(
+        photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA
+    )
     return ((square.astype(np.float32) / 255) ** rng.uniform(2.2, 2.8)).astype(np.float32)
 
 

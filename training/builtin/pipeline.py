@@ -1,0 +1,62 @@
+"""The built-in model without a host: SDR picture in, HDR out. The same steps as the nodes, for evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gm_core.gain_map import merge_hdr
+from gm_core.model_info import GainMapModelInfo, from_metadata
+from gm_core.resample import resize_to_working, upsample_gain_map
+from gm_core.sampling import Denoiser, sample_gain_map
+from gm_core.schedule import sampling_sigmas
+from gm_core.unet_keys import to_diffusers
+
+from .autoencoder import TinyAutoencoder
+from .unet import make_unet, text_context
+
+UNET_FILE, VAE_FILE = "gm_unet_builtin.safetensors", "gm_vae_builtin.safetensors"
+
+
+@dataclass(frozen=True)
+class BuiltinModel:
+    """Autoencoder, GM UNet and what the UNet's file says of itself."""
+
+    unet: UNet2DConditionModel
+    autoencoder: TinyAutoencoder
+    info: GainMapModelInfo
+
+    @classmethod
+    def load(cls, folder: Path) -> BuiltinModel:
+        """Reads the two shipped files."""
+        with safe_open(folder / UNET_FILE, framework="pt") as file:
+            info = from_metadata(file.metadata())
+        weights = {
+            key: value.float() for key, value in load_file(folder / UNET_FILE).items() if "gmhdr." not in key
+        }
+        unet = make_unet().eval()
+        unet.load_state_dict(to_diffusers(weights))
+        return cls(unet, TinyAutoencoder().load_exported(folder / VAE_FILE).eval(), info)
+
+    @torch.no_grad()
+    def coded_gain_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
+        """The model's small coded map `[B,3,h,w]` in [0,1] for an SDR picture `[B,3,H,W]`."""
+        condition = self.autoencoder.encoder(resize_to_working(sdr, self.info.working_side))
+        noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(seed))
+        sigmas = sampling_sigmas(steps or self.info.steps, "trailing")
+        network = lambda x, t: self.unet(x, t, text_context(len(x))).sample  # noqa: E731
+        latent = sample_gain_map(Denoiser(network, self.info.prediction), condition, noise, sigmas)
+        return self.autoencoder.decoder(latent).clamp(0, 1)
+
+    @torch.no_grad()
+    def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
+        """HDR `[B,3,H,W]` linear, 1.0 = SDR white, for an SDR picture `[B,3,H,W]` display-encoded in [0,1]."""
+        coded = upsample_gain_map(self.coded_gain_map(sdr, steps=steps, seed=seed), sdr)
+        gain_map = self.info.coding.to_gain_map(coded, spec=self.info.spec)
+        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)

@@ -1,0 +1,66 @@
+"""The small GM UNet of the built-in model and its training objective."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from gm_core.conditioning import gm_unet_input
+from gm_core.schedule import alphas_cumprod, x0_from_v
+
+CONTEXT_DIM = 64
+"""Width of the stored text context: one all-zero token, since the model needs no text."""
+
+
+def make_unet() -> UNet2DConditionModel:
+    """8 channels in, 4 out, 10 M parameters; attention only at 1/32 of the picture, where it sees all of it."""
+    return UNet2DConditionModel(
+        sample_size=24,
+        in_channels=8,
+        out_channels=4,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        cross_attention_dim=CONTEXT_DIM,
+        attention_head_dim=8,
+    )
+
+
+def text_context(batch: int = 1) -> Tensor:
+    """The stored context `[batch,1,CONTEXT_DIM]`."""
+    return torch.zeros(batch, 1, CONTEXT_DIM)
+
+
+def predict_x0(unet: nn.Module, x_t: Tensor, t: Tensor, sdr: Tensor) -> Tensor:
+    """Clean gain-map latents `[B,4,h,w]` that the predicted v implies, from noisy `x_t` at timesteps `t`."""
+    v = unet(gm_unet_input(condition=sdr, noisy_gm=x_t), t, text_context(len(t))).sample
+    return x0_from_v(x_t, v.float(), t)
+
+
+def sample_timesteps(count: int, generator: torch.Generator, *, first_step_share: float) -> Tensor:
+    """Timesteps `[count]`: the very first one (pure noise) for `first_step_share` of them, the rest uniform.
+
+    A few-step model lives or dies by its first step, which alone decides brightness and colour of the map.
+    """
+    t = torch.randint(0, 1000, (count,), generator=generator)
+    return torch.where(torch.rand(count, generator=generator) < first_step_share, 999, t)
+
+
+def noisy_latents(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """Forward process; t = 999 is pure noise, for samplers start there, without the usual leak of 7 % x0."""
+    abar = alphas_cumprod()[t].view(-1, 1, 1, 1)
+    signal = torch.where(t.view(-1, 1, 1, 1) == 999, 0.0, abar.sqrt())
+    return signal * x0 + (1 - abar).sqrt() * noise
+
+
+def gain_map_loss(
+    unet: nn.Module, sdr: Tensor, x0: Tensor, generator: torch.Generator, *, first_step_share: float
+) -> Tensor:
+    """Mean Huber loss of the x0 error, weighted so that every timestep counts about as much as the first."""
+    t = sample_timesteps(len(x0), generator, first_step_share=first_step_share)
+    noise = torch.randn(x0.shape, generator=generator)
+    predicted = predict_x0(unet, noisy_latents(x0, t, noise), t, sdr)
+    weight = (1 - alphas_cumprod()[t]).rsqrt().clamp(max=4).view(-1, 1, 1, 1)
+    return nn.functional.smooth_l1_loss(weight * predicted, weight * x0, beta=0.1)
