@@ -1,0 +1,1 @@
+"""Headless trainers for gain-map HDR models: the paper's two stages and everything between them."""

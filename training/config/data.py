@@ -1,0 +1,61 @@
+"""Configuration of the data commands: `triples` and `validate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Optional
+
+from training.config.base import CommandConfig, GainMapFields, Precision, option
+from training.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFields:
+    """Any collection of pictures: where it is and how to read it."""
+
+    source: list[str] = option([], help="folders, parquet, tar shards, COCO JSON, or hf:NAME")
+    image_root: Optional[str] = option(None, help="folder that relative image paths start from")
+    captions: Literal["first", "all"] = option("first", help="of several captions: the first, or one row each")
+    max_samples: Optional[int] = option(None, help="stop after N pictures (trial runs)")
+    rows_per_shard: int = option(1000, help="pictures per unit of work and output shard")
+    max_reject_fraction: float = option(0.05, help="fail when more than this share is unusable")
+    min_side: int = option(64, help="pictures with a shorter side are rejected")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
+    """Flags of `python -m training triples`."""
+
+    gain_source: Literal["vae", "analytic", "hdr"] = option(
+        "vae", help="a Stage 1 VAE; the closed form of its objective; or each row's ground-truth HDR"
+    )
+    pretrained_model_name_or_path: Optional[str] = option(None, help="base model of the Stage 1 VAE")
+    vae_adapter: Optional[str] = option(None, help="Stage 1 output, checkpoint or adapter folder")
+    resolution: int = option(512, help="short side at which the map is computed")
+    batch_size: int = option(8, help="pictures per forward pass")
+    decode_threads: int = option(4, help="threads that decode and encode pictures")
+    mixed_precision: Precision = option("no", help="autocast dtype of the VAE")
+    store_images: Literal["bytes", "path"] = option("bytes", help="embed the picture, or refer to it")
+    sdr_white_nits: float = option(100.0, help="recorded in every row; pixels do not depend on it")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.source:
+            raise ConfigError("source is empty, expected at least one folder, file or hf:NAME")
+        if self.gain_source == "vae" and not self.pretrained_model_name_or_path:
+            raise ConfigError("gain_source vae needs pretrained_model_name_or_path (and usually vae_adapter)")
+        if self.rows_per_shard < 1 or self.batch_size < 1:
+            raise ConfigError("rows_per_shard and batch_size must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateConfig(SourceFields, CommandConfig):
+    """Flags of `python -m training validate`."""
+
+    expect: Literal["images", "triples"] = option("images", help="pictures, or Text-SDR-GM triples")
+    require_text: bool = option(True, help="reject rows with an empty caption")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.source:
+            raise ConfigError("source is empty, expected at least one folder, file or hf:NAME")

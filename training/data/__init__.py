@@ -1,0 +1,1 @@
+"""Pictures, captions and triples: reading, checking, cropping, ordering and writing."""

@@ -1,0 +1,115 @@
+"""Pictures from bytes or files, in spite of everything that photo collections contain."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from training.errors import RejectedSample
+
+ImageSource = bytes | Path
+
+
+def read_bytes(source: ImageSource) -> bytes:
+    """The encoded picture. Raises: RejectedSample `missing_file`."""
+    if isinstance(source, bytes):
+        return source
+    try:
+        return source.read_bytes()
+    except OSError as error:
+        raise RejectedSample("missing_file", f"{source}: {error.strerror}") from error
+
+
+def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
+    """Decode to an upright 8-bit sRGB picture.
+
+    CMYK, grey, palette and 16-bit pictures are converted, transparency is laid over white, EXIF
+    orientation is applied and an embedded colour profile is converted to sRGB.
+
+    Raises: RejectedSample `unreadable_image`, `animated_image`, `oversize_image` or `small_image`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data))
+            if getattr(picture, "is_animated", False):
+                raise RejectedSample("animated_image", f"{picture.n_frames} frames")
+            picture.load()
+            upright = _to_srgb(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RejectedSample("oversize_image", str(error)) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, IndexError) as error:
+        if isinstance(error, RejectedSample):
+            raise
+        raise RejectedSample("unreadable_image", str(error)[:200]) from error
+    if min(upright.size) < min_side:
+        raise RejectedSample("small_image", f"{upright.width}x{upright.height}, shorter than {min_side}")
+    return upright
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(height, width) after EXIF orientation, from the header alone.
+
+    Raises: RejectedSample `unreadable_image`.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            turned = picture.getexif().get(0x0112, 1) >= 5
+            width, height = picture.size
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise RejectedSample("unreadable_image", str(error)[:200]) from error
+    return (width, height) if turned else (height, width)
+
+
+def decode_gain_map(data: bytes) -> NDArray[np.float32]:
+    """Decode an 8- or 16-bit gain-map picture to [H,W,3] in [0,1]; grey maps are repeated.
+
+    Raises: RejectedSample `unreadable_gainmap`.
+    """
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise RejectedSample("unreadable_gainmap", str(error)[:200]) from error
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
+        raise RejectedSample("unreadable_gainmap", "not an 8- or 16-bit picture")
+    coded = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    if coded.ndim == 2:
+        return np.repeat(coded[..., None], 3, axis=2)
+    return np.ascontiguousarray(coded[..., 2::-1])
+
+
+def encode_gain_map(coded: NDArray[np.float32]) -> bytes:
+    """[H,W,3] in [0,1] to a 16-bit RGB PNG."""
+    codes = np.rint(np.clip(coded, 0, 1) * 65535).astype(np.uint16)
+    done, data = cv2.imencode(".png", codes[..., ::-1])
+    if not done:
+        raise ValueError(f"PNG encoder refused an array of shape {coded.shape}")
+    return data.tobytes()
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
+    if profile and picture.mode in ("RGB", "CMYK"):
+        picture = _from_profile(picture, profile)
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        # A damaged profile says nothing about the pixels: read them as untagged ones.
+        return picture
+    return converted if converted is not None else picture

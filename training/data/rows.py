@@ -1,0 +1,159 @@
+"""One row of a data set, whatever the names and types of its columns."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gm_core.errors import GainMapError
+from gm_core.gain_coding import GainCoding
+from gm_core.gain_map import GainMapSpec
+from training.data.decode import ImageSource
+from training.errors import DatasetError, RejectedSample
+
+IMAGE_COLUMNS = ("image", "sdr", "jpg", "jpeg", "png", "webp")
+TEXT_COLUMNS = ("text", "caption", "txt")
+GAIN_MAP_COLUMNS = ("gainmap", "gain_map", "gm_path")
+KEY_COLUMNS = ("key", "id", "__key__")
+# Below this many looks a share means nothing.
+MIN_SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """A picture with what is known about it.
+
+    Args:
+        key: identity within the data set.
+        image: SDR picture, encoded or as a path.
+        text: caption, may be empty.
+        gain_map: coded gain map, encoded or as a path.
+        hdr: ground truth, encoded or as a path.
+        spec, coding: how `gain_map` is meant.
+        source: where the row came from.
+    """
+
+    key: str
+    image: ImageSource
+    text: str = ""
+    gain_map: ImageSource | None = None
+    hdr: ImageSource | None = None
+    spec: GainMapSpec = field(default_factory=GainMapSpec)
+    coding: GainCoding = field(default_factory=GainCoding)
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that cannot be used, and why."""
+
+    key: str
+    reason: str
+    detail: str
+
+
+class RejectCounter:
+    """Counts rejects by reason and stops the run when their share passes a threshold."""
+
+    def __init__(self, max_fraction: float) -> None:
+        self.max_fraction = max_fraction
+        self.seen = 0
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, seen: int, rejects: list[Reject]) -> None:
+        """Raises: DatasetError when more than `max_fraction` of the rows so far was unusable."""
+        self.seen += seen
+        self.reasons.update(reject.reason for reject in rejects)
+        if self.seen >= MIN_SAMPLE:
+            self.check()
+
+    def check(self) -> None:
+        """Compare the share now, however few rows were seen. Raises: DatasetError."""
+        if self.total > self.max_fraction * self.seen:
+            raise DatasetError(
+                f"{self.total} of {self.seen} rows are unusable ({self.summary()}), more than "
+                f"max_reject_fraction {self.max_fraction:g} allows; run `python -m training validate` for the list"
+            )
+
+    @property
+    def total(self) -> int:
+        return sum(self.reasons.values())
+
+    def summary(self) -> str:
+        """Reasons with counts, most frequent first."""
+        return ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
+
+
+def row_from_columns(columns: Mapping[str, Any], *, key: str, image_root: Path | None, source: str) -> Row:
+    """Read a row whose columns have any of the known names.
+
+    Raises: RejectedSample `missing_image` or `bad_metadata`.
+    """
+    image = _first_source(columns, IMAGE_COLUMNS, image_root)
+    if image is None:
+        raise RejectedSample("missing_image", f"no usable value in {', '.join(IMAGE_COLUMNS)}")
+    stated_key = next((columns[name] for name in KEY_COLUMNS if columns.get(name) is not None), key)
+    spec, coding = _gain_map_meaning(columns)
+    return Row(
+        key=str(stated_key),
+        image=image,
+        text=_text(columns),
+        gain_map=_first_source(columns, GAIN_MAP_COLUMNS, image_root),
+        hdr=_first_source(columns, ("hdr",), image_root),
+        spec=spec,
+        coding=coding,
+        source=source,
+    )
+
+
+def _gain_map_meaning(columns: Mapping[str, Any]) -> tuple[GainMapSpec, GainCoding]:
+    try:
+        spec = GainMapSpec(
+            qmax=_number(columns, "qmax", GainMapSpec.qmax),
+            gamma=_number(columns, "gamma", GainMapSpec.gamma),
+            offset=_number(columns, "eps", GainMapSpec.offset),
+        )
+        coding = GainCoding(
+            encoding=columns.get("encoding") or "linear",
+            log2_min=_number(columns, "log2_min", 0.0),
+            log2_max=_number(columns, "log2_max", 0.0),
+        )
+    except (GainMapError, TypeError, ValueError) as error:
+        raise RejectedSample("bad_metadata", str(error)) from error
+    return spec, coding
+
+
+def _number(columns: Mapping[str, Any], name: str, default: float) -> float:
+    value = columns.get(name)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return default
+    return float(value)
+
+
+def _text(columns: Mapping[str, Any]) -> str:
+    for name in TEXT_COLUMNS:
+        value = columns.get(name)
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace")
+        if isinstance(value, list):
+            value = next((item for item in value if item), None)
+        if isinstance(value, str):
+            return value.strip()
+    return ""
+
+
+def _first_source(columns: Mapping[str, Any], names: tuple[str, ...], root: Path | None) -> ImageSource | None:
+    for name in names:
+        value = columns.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, (bytes, bytearray, memoryview)) and len(value):
+            return bytes(value)
+        if isinstance(value, str) and value:
+            path = Path(value)
+            return path if path.is_absolute() or root is None else root / path
+    return None

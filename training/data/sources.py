@@ -1,0 +1,214 @@
+"""Photo collections as units of work: every unit yields the same rows whenever it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.data.rows import Reject, Row, row_from_columns
+from training.data.tar import read_tar
+from training.errors import DatasetError, RejectedSample
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
+HDR_SIDECARS = (".exr", ".hdr")
+Found = Row | Reject
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a source that one process reads from start to end.
+
+    Args:
+        name: stable description, part of the data set's fingerprint.
+        read: yields rows and rejects, always the same ones.
+        count: number of rows where it is known without reading.
+        limit: read at most this many.
+    """
+
+    name: str
+    read: Callable[[], Iterator[Found]]
+    count: int | None = None
+    limit: int | None = None
+
+    def rows(self) -> Iterator[Found]:
+        """The unit's rows in order."""
+        return islice(self.read(), self.limit)
+
+
+def list_units(
+    sources: Sequence[str], *, rows_per_unit: int, image_root: str | None, captions: str, max_rows: int | None = None
+) -> list[Unit]:
+    """All units of all sources, in a stable order.
+
+    Args:
+        sources: folders of pictures, of parquet or of tar files; such files; COCO caption JSON; hf:NAME[@split].
+        rows_per_unit: size of a unit where the source can be cut anywhere.
+        image_root: folder that relative paths start from.
+        captions: "first" or "all" of several captions.
+        max_rows: drop what lies beyond.
+
+    Raises: DatasetError for a source that does not exist or is of no known kind.
+    """
+    root = Path(image_root) if image_root else None
+    units = [unit for source in sources for unit in _open(source, rows_per_unit, root, captions == "all")]
+    if not units:
+        raise DatasetError(f"{', '.join(sources)} holds no pictures; expected {', '.join(sorted(PICTURES))}, "
+                           "parquet, tar or COCO JSON")
+    return units if max_rows is None else _first_rows(units, max_rows)
+
+
+def read_all(units: Sequence[Unit]) -> Iterator[Found]:
+    """The rows of all units, one after the other."""
+    for unit in units:
+        yield from unit.rows()
+
+
+def _open(source: str, size: int, root: Path | None, every_caption: bool) -> list[Unit]:
+    if source.startswith("hf:"):
+        return _hub_units(source.removeprefix("hf:"), root)
+    path = Path(source)
+    if not path.exists():
+        raise DatasetError(f"{source} does not exist; expected a folder, a parquet, tar or JSON file, or hf:NAME")
+    if path.is_dir():
+        return _folder_units(path, size, root)
+    if path.suffix == ".parquet":
+        return _parquet_units(path, size, root or path.parent)
+    if path.suffix == ".tar":
+        return [Unit(path.name, lambda: read_tar(path))]
+    if path.suffix == ".json":
+        return _coco_units(path, size, root or path.parent, every_caption)
+    raise DatasetError(f"{source} is of no known kind; expected .parquet, .tar, .json (COCO) or a folder")
+
+
+def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    parquet = [path for path in files if path.suffix == ".parquet"]
+    if parquet:
+        return [unit for path in parquet for unit in _parquet_units(path, size, root or folder)]
+    shards = [path for path in files if path.suffix == ".tar"]
+    if shards:
+        return [unit for path in shards for unit in _open(str(path), size, root, False)]
+    captions = _sidecar_captions(folder)
+    rows = [_file_row(path, folder, captions) for path in files if path.suffix.lower() in PICTURES]
+    return _list_units(folder.name, rows, size)
+
+
+def _file_row(path: Path, folder: Path, captions: dict[str, str]) -> Row:
+    name = path.relative_to(folder).as_posix()
+    sidecar = path.with_suffix(".txt")
+    text = captions.get(name, "")
+    if not text and sidecar.is_file():
+        text = sidecar.read_text(encoding="utf-8", errors="replace").strip()
+    truth = [path.with_suffix(suffix) for suffix in HDR_SIDECARS if path.with_suffix(suffix).is_file()]
+    return Row(key=name, image=path, text=text, hdr=truth[0] if truth else None, source=str(folder))
+
+
+def _sidecar_captions(folder: Path) -> dict[str, str]:
+    """`metadata.jsonl` in the layout of Hugging Face image folders."""
+    path = folder / "metadata.jsonl"
+    if not path.is_file():
+        return {}
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {entry["file_name"]: entry.get("text", "") for entry in entries if "file_name" in entry}
+
+
+def _list_units(name: str, rows: Sequence[Found], size: int) -> list[Unit]:
+    return [
+        Unit(f"{name}[{start}:{start + len(part)}]", part.__iter__, len(part))
+        for start in range(0, len(rows), size)
+        for part in [rows[start : start + size]]
+    ]
+
+
+def _coco_units(path: Path, size: int, root: Path, every_caption: bool) -> list[Unit]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        captions: dict[int, list[str]] = {}
+        for annotation in content["annotations"]:
+            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]).strip())
+        images = sorted(content["images"], key=lambda image: image["id"])
+        rows: list[Row] = []
+        for image in images:
+            texts = captions.get(image["id"], [""])
+            file = root / image["file_name"]
+            for number, text in enumerate(texts if every_caption else texts[:1]):
+                key = f"{image['id']}-{number}" if every_caption else str(image["id"])
+                rows.append(Row(key=key, image=file, text=text, source=path.name))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path} is not a COCO caption file: {error!r}") from error
+    return _list_units(path.name, rows, size)
+
+
+def _parquet_units(path: Path, size: int, root: Path) -> list[Unit]:
+    try:
+        count = pq.ParquetFile(path).metadata.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
+
+    def reader(start: int, stop: int) -> Callable[[], Iterator[Found]]:
+        return lambda: _parquet_rows(path, start, stop, root)
+
+    return [
+        Unit(f"{path.name}[{start}:{min(start + size, count)}]", reader(start, min(start + size, count)),
+             min(size, count - start))
+        for start in range(0, count, size)
+    ]
+
+
+def _parquet_rows(path: Path, start: int, stop: int, root: Path) -> Iterator[Found]:
+    file = pq.ParquetFile(path)
+    position = 0
+    for group in range(file.num_row_groups):
+        length = file.metadata.row_group(group).num_rows
+        if position < stop and position + length > start:
+            table = file.read_row_group(group).slice(max(0, start - position), stop - max(start, position))
+            for offset, columns in enumerate(table.to_pylist()):
+                number = max(start, position) + offset
+                yield found_row(columns, key=f"{path.stem}:{number}", image_root=root, source=path.name)
+        position += length
+
+
+def _hub_units(name: str, root: Path | None) -> list[Unit]:
+    import datasets
+
+    location, _, split = name.partition("@")
+    stream = datasets.load_dataset(location, split=split or "train", streaming=True)
+    for column, feature in (stream.features or {}).items():
+        if isinstance(feature, datasets.Image):
+            stream = stream.cast_column(column, datasets.Image(decode=False))
+
+    def reader(index: int) -> Callable[[], Iterator[Found]]:
+        return lambda: _hub_rows(stream.shard(stream.num_shards, index), f"{location}:{index}", root)
+
+    return [Unit(f"{name}[{index}/{stream.num_shards}]", reader(index)) for index in range(stream.num_shards)]
+
+
+def _hub_rows(shard: Any, prefix: str, root: Path | None) -> Iterator[Found]:
+    for number, columns in enumerate(shard):
+        yield found_row(columns, key=f"{prefix}:{number}", image_root=root, source=prefix)
+
+
+def found_row(columns: dict[str, Any], *, key: str, image_root: Path | None, source: str) -> Found:
+    """A row, or the reason why its columns make none."""
+    try:
+        return row_from_columns(columns, key=key, image_root=image_root, source=source)
+    except RejectedSample as reject:
+        return Reject(key, reject.reason, reject.detail)
+
+
+def _first_rows(units: Sequence[Unit], limit: int) -> list[Unit]:
+    kept: list[Unit] = []
+    for unit in units:
+        if limit <= 0:
+            break
+        kept.append(replace(unit, limit=limit))
+        # A stream does not say how long it is: it ends the list, cut to what is left.
+        limit -= unit.count if unit.count is not None else limit
+    return kept

@@ -1,0 +1,136 @@
+"""The gain-map UNet: made from a text-to-image UNet, saved, and found again in whatever a user points at."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gm_core.errors import ModelFileError
+from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo, from_metadata
+from gm_core.unet_keys import swap_condition_first, to_diffusers, widen_conv_in
+from training.checkpoint import CheckpointStore
+
+logger = logging.getLogger(__name__)
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+LATENT_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class LoadedGMUNet:
+    """A GM UNet ready for use. `text_context` [1,tokens,width] is set where the file has one."""
+
+    unet: UNet2DConditionModel
+    info: GainMapModelInfo
+    text_context: Tensor | None
+
+
+def widen(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Give a 4-channel UNet an 8-channel input, in place.
+
+    Both halves start as half of the old weight: UNet8(concat[z, z]) equals UNet4(z).
+    """
+    old: Any = unet.conv_in
+    new = nn.Conv2d(2 * LATENT_CHANNELS, old.out_channels, old.kernel_size, padding=old.padding)
+    with torch.no_grad():
+        new.weight.copy_(widen_conv_in(old.weight))
+        new.bias.copy_(old.bias)  # type: ignore[union-attr]  # Stable Diffusion's has a bias
+    unet.conv_in = new.to(old.weight)
+    unet.register_to_config(in_channels=2 * LATENT_CHANNELS)
+    return unet
+
+
+def save_gm_unet(
+    weights: Mapping[str, Tensor], unet: UNet2DConditionModel, info: GainMapModelInfo, context: Tensor, folder: Path
+) -> None:
+    """Write a diffusers UNet folder whose weights file also says what the gain maps mean."""
+    folder.mkdir(parents=True, exist_ok=True)
+    unet.save_config(folder)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **info.to_metadata()})
+    # Beside the weights, not among them: diffusers refuses keys it does not know.
+    save_file({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / "text_context.safetensors")
+
+
+def load_gm_unet(path: str, base_config: Mapping[str, Any]) -> LoadedGMUNet:
+    """Load a GM UNet from a file, a UNet folder, a checkpoint, a pipeline or a run's output folder.
+
+    A `config.json` is believed only when it describes a UNet (checkpoints of the original code hold the text
+    encoder's there); otherwise the architecture is `base_config` with 8 input channels. Nothing is written.
+
+    Raises: ModelFileError when there is no such file or its tensors fit neither description.
+    """
+    file = find_weights(Path(path))
+    tensors, metadata = read_tensors(file)
+    info = from_metadata(metadata)
+    context = tensors.pop(TEXT_CONTEXT_KEY, None)
+    sibling = file.parent / "text_context.safetensors"
+    if context is None and file.name == WEIGHTS and sibling.is_file():
+        context = read_tensors(sibling)[0][TEXT_CONTEXT_KEY]
+    tensors = to_diffusers(tensors)
+    if info.input_order == "gm_sdr":
+        tensors = swap_condition_first(tensors)
+    unet = _build(_config(file, base_config), tensors, file)
+    return LoadedGMUNet(unet, info, context)
+
+
+def find_weights(path: Path) -> Path:
+    """The weights file that a user's path means. Raises: ModelFileError."""
+    if path.is_file():
+        if path.suffix not in (".safetensors", ".sft"):
+            raise ModelFileError(f"{path} is not a .safetensors file; other formats can hold code and are not opened")
+        return path
+    if not path.is_dir():
+        raise ModelFileError(f"{path} does not exist; expected a GM UNet file, a UNet folder or a checkpoint")
+    newest = CheckpointStore(path).latest()
+    folders = [path, path / "unet", path / "final" / "unet", *([newest / "unet"] if newest else [])]
+    for folder in folders:
+        if (folder / WEIGHTS).is_file():
+            return folder / WEIGHTS
+    raise ModelFileError(f"no {WEIGHTS} in {path}, its unet folder, or its checkpoints")
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and string metadata of a safetensors file. Raises: ModelFileError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _config(file: Path, base_config: Mapping[str, Any]) -> dict[str, Any]:
+    beside = file.parent / "config.json"
+    if beside.is_file() and file.name == WEIGHTS:
+        config = json.loads(beside.read_text(encoding="utf-8"))
+        if config.get("_class_name") == "UNet2DConditionModel":
+            return config
+        logger.warning("%s does not describe a UNet; taking the architecture of the base model", beside)
+    return {**base_config, "in_channels": 2 * LATENT_CHANNELS}
+
+
+def _build(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> UNet2DConditionModel:
+    with torch.device("meta"):
+        unet: Any = UNet2DConditionModel.from_config(config)
+    expected = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        name = wrong[0]
+        raise ModelFileError(
+            f"{file} does not fit the architecture: {len(wrong)} tensors differ, first {name}: "
+            f"found {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}; "
+            "is it a GM UNet of the same base model?"
+        )
+    unet.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
+    return unet.eval()

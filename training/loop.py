@@ -1,0 +1,215 @@
+"""The loop both trainers share: step, log, validate, checkpoint, stop when asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+
+from training.checkpoint import CheckpointStore
+from training.config.base import TrainConfig
+from training.errors import NonFiniteLossError, TrainingInterrupted
+from training.trackers import Trackers
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+# A half-precision loss scaler halves itself from 65536 until gradients fit; that is not a failure.
+SCALER_PATIENCE = 20
+
+
+class Task(Protocol):
+    """What a trainer adds to the loop."""
+
+    def update(self, step: int, batches: Sequence[Any]) -> dict[str, float]:
+        """One optimiser step over this process's micro-batches; returns numbers to log."""
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimiser state into a checkpoint folder."""
+
+    def load(self, folder: Path) -> None:
+        """Read back what `save` wrote."""
+
+    def validate(self, step: int, trackers: Trackers) -> dict[str, float]:
+        """Measure the model; returns numbers to log."""
+
+
+class TrainingLoop:
+    """Runs a task from its checkpoint to `total_steps`.
+
+    Raises: NonFiniteLossError by the policy in the configuration, TrainingInterrupted after a signal
+    (with everything saved), CheckpointError when a checkpoint cannot be written.
+    """
+
+    def __init__(
+        self, *, config: TrainConfig, accelerator: Accelerator, task: Task, trackers: Trackers, total_steps: int
+    ) -> None:
+        self.config = config
+        self.accelerator = accelerator
+        self.task = task
+        self.trackers = trackers
+        self.total_steps = total_steps
+        self.store = CheckpointStore(Path(config.output_dir), config.checkpoints_total_limit)
+        self.global_batch = global_batch(config, accelerator)
+        self.skipped_in_a_row = 0
+
+    def resume(self) -> int:
+        """Load the checkpoint the configuration names; returns the step to continue from."""
+        folder = self.store.resolve(self.config.resume_from_checkpoint)
+        if folder is None:
+            return 0
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        self.task.load(folder)
+        # The position in the data is counted in samples: the world may have changed size since.
+        step = state["samples_seen"] // self.global_batch
+        logger.info("resumed %s: step %d, %d samples seen", folder, step, state["samples_seen"])
+        return step
+
+    def run(self, start: int, batches: Iterable[Any]) -> None:
+        """Train from `start`; `batches` yields micro-batches of this process from there on."""
+        source = iter(batches)
+        with stop_on_signal() as stop:
+            clock = Stopwatch(self.global_batch)
+            for step in range(start, self.total_steps):
+                micro = [next(source) for _ in range(self.config.gradient_accumulation_steps)]
+                values = self.task.update(step, micro)
+                self._guard(step, values)
+                done = step + 1
+                clock.tick()
+                if done % self.config.log_steps == 0 or done == self.total_steps:
+                    self._log(done, values | clock.rates())
+                self._validate(done)
+                interrupted = self._anyone(stop.requested)
+                if interrupted or done % self.config.checkpointing_steps == 0 or done == self.total_steps:
+                    self._checkpoint(done)
+                if interrupted and done < self.total_steps:
+                    raise TrainingInterrupted(f"stopped by a signal at step {done}; state saved, resume with latest")
+
+    def _guard(self, step: int, values: Mapping[str, float]) -> None:
+        if not values["skipped"]:
+            self.skipped_in_a_row = 0
+            return
+        self.skipped_in_a_row += 1
+        scaled = self.accelerator.scaler is not None
+        patience = SCALER_PATIENCE if scaled else 0
+        if self.config.on_nonfinite == "skip":
+            patience = max(patience, self.config.max_nonfinite_steps)
+        logger.warning("step %d: non-finite gradient, update left out (%d in a row)", step, self.skipped_in_a_row)
+        if self.skipped_in_a_row > patience:
+            raise NonFiniteLossError(
+                f"step {step}: the gradient is not finite ({self.skipped_in_a_row} in a row); the weights are "
+                "unchanged. Lower learning_rate, use bf16 instead of fp16, or set on_nonfinite: skip"
+            )
+
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
+        averaged = self._mean(values)
+        self.trackers.scalars(step, averaged)
+        if self.accelerator.is_main_process:
+            shown = "  ".join(f"{name} {value:.4g}" for name, value in averaged.items())
+            remaining = (self.total_steps - step) * self.global_batch / max(averaged["images_per_second"], 1e-9)
+            logger.info("step %d/%d  %s  left %s", step, self.total_steps, shown, format_duration(remaining))
+
+    def _validate(self, step: int) -> None:
+        every = self.config.validation_steps
+        if every and (step % every == 0 or step == self.total_steps) and not self.config.dry_run:
+            if self.accelerator.is_main_process:
+                self.trackers.scalars(step, self.task.validate(step, self.trackers))
+            self.accelerator.wait_for_everyone()
+
+    def _checkpoint(self, step: int) -> None:
+        if self.config.dry_run:
+            return
+        if self.accelerator.is_main_process:
+            self.store.save(step, lambda folder: self._write(step, folder))
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, step: int, folder: Path) -> None:
+        self.task.save(folder)
+        self.config.save(folder / "config.yaml")
+        state = {"step": step, "samples_seen": step * self.global_batch, "seed": self.config.seed}
+        (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+
+    def _anyone(self, flag: bool) -> bool:
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+
+    def _mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        if self.accelerator.num_processes == 1:
+            return dict(values)
+        stacked = torch.tensor([float(v) for v in values.values()], device=self.accelerator.device)
+        reduced = self.accelerator.reduce(stacked, reduction="mean").tolist()
+        return dict(zip(values, reduced, strict=True))
+
+
+class Stopwatch:
+    """Images per second since the last look, and the peak of device memory."""
+
+    def __init__(self, images_per_step: int) -> None:
+        self.images_per_step = images_per_step
+        self.started = time.perf_counter()
+        self.steps = 0
+
+    def tick(self) -> None:
+        self.steps += 1
+
+    def rates(self) -> dict[str, float]:
+        now = time.perf_counter()
+        rate = self.steps * self.images_per_step / max(now - self.started, 1e-9)
+        self.started, self.steps = now, 0
+        rates = {"images_per_second": rate}
+        if torch.cuda.is_available():
+            rates["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        return rates
+
+
+class StopRequest:
+    """Set by SIGTERM or SIGINT; a second signal acts as usual."""
+
+    requested = False
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turn the first SIGTERM or SIGINT into a request that the loop honours after its step."""
+    request = StopRequest()
+    previous = {}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        request.requested = True
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        previous[signum] = signal.signal(signum, ask)
+    try:
+        yield request
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def global_batch(config: TrainConfig, accelerator: Accelerator) -> int:
+    """Samples per optimiser step over all processes."""
+    return config.train_batch_size * config.gradient_accumulation_steps * accelerator.num_processes
+
+
+def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Length of the run in optimiser steps."""
+    return config.max_train_steps or config.num_train_epochs * steps_per_epoch
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = int(seconds) if math.isfinite(seconds) else 0
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

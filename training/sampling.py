@@ -1,0 +1,146 @@
+"""Stage 3 with diffusers schedulers: the paper's dual loop, and the gain map of a finished picture."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from gm_core.conditioning import gm_unet_input
+from gm_core.schedule import x0_from_eps, x0_from_v
+from training.errors import ConfigError
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "euler": ("EulerDiscreteScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
+    # The spacing that a DPM-Solver built from a DDPM configuration takes: 999 ... 13 at 75 steps.
+    "dpm++": ("DPMSolverMultistepScheduler", {"timestep_spacing": "linspace"}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False}),
+}
+PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+
+# (scaled input, timestep [B]) -> prediction, all [B,4,h,w]; the second also takes the clean SDR latent.
+Network = Callable[[Tensor, Tensor], Tensor]
+GainMapNetwork = Callable[[Tensor, Tensor], Tensor]
+
+
+def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | None = None) -> Any:
+    """A diffusers scheduler for one branch.
+
+    Args:
+        name: key of SCHEDULERS, unused when `source` is given.
+        alphas: [T] cumulative alpha products of the model.
+        prediction: eps, v or x0.
+        source: scheduler folder or JSON file instead of the name.
+
+    Raises: ConfigError when `source` names no diffusers scheduler.
+    """
+    betas = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).numpy()
+    fixed = {"trained_betas": betas, "prediction_type": PREDICTION_NAMES[prediction], "num_train_timesteps": len(alphas)}
+    if source is not None:
+        stated = _read_scheduler(Path(source))
+        kind = getattr(diffusers, str(stated.get("_class_name")), None)
+        if kind is None:
+            raise ConfigError(f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler")
+        return kind.from_config(stated, **fixed)
+    kind_name, extra = SCHEDULERS[name]
+    options = {"timestep_spacing": "leading", "steps_offset": 1, **extra, **fixed}
+    kind = getattr(diffusers, kind_name)
+    # DDPM clips x0 to [-1,1] by default, which is meant for pixels, not for latents.
+    return kind.from_config({"clip_sample": False, **options})
+
+
+@torch.no_grad()
+def sample_gain_map(
+    gm_network: GainMapNetwork, condition: Tensor, noise: Tensor, scheduler: Any, steps: int, seed: int = 0
+) -> Tensor:
+    """Gain-map latent [B,4,h,w] of finished SDR latents.
+
+    Args:
+        gm_network: predicts from the 8-channel input of `gm_unet_input`.
+        condition: [B,4,h,w] clean SDR latent in model space.
+        noise: [B,4,h,w] of unit variance.
+        scheduler: fresh scheduler; it is advanced.
+        seed: of the noise that ancestral schedulers add.
+    """
+    branch = _Branch(scheduler, noise, steps, seed)
+    for t in branch.timesteps:
+        seen = gm_unet_input(condition=condition, noisy_gm=branch.scaled(t))
+        branch.advance(gm_network(seen, _levels(t, noise)), t)
+    return branch.latent
+
+
+@torch.no_grad()
+def sample_dual(
+    sdr_network: Network, gm_network: GainMapNetwork, noise: Tensor, scheduler: Any, steps: int,
+    gm_prediction: str = "eps", seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """SDR and gain-map latents from the same noise; the gain map sees the SDR branch's x0 of the same step.
+
+    Args:
+        sdr_network: guided prediction (after classifier-free guidance) from [B,4,h,w].
+        gm_network: prediction from the 8-channel input, positive text only.
+        scheduler: fresh scheduler of the SDR branch; the gain map gets its own copy, history included.
+        gm_prediction: what the gain-map network predicts.
+    """
+    gm_scheduler = copy.deepcopy(scheduler)
+    gm_scheduler.register_to_config(prediction_type=PREDICTION_NAMES[gm_prediction])
+    sdr, gm = _Branch(scheduler, noise, steps, seed), _Branch(gm_scheduler, noise, steps, seed)
+    for t in sdr.timesteps:
+        prediction = sdr_network(sdr.scaled(t), _levels(t, noise))
+        condition = sdr.clean(prediction, t)
+        seen = gm_unet_input(condition=condition, noisy_gm=gm.scaled(t))
+        gm.advance(gm_network(seen, _levels(t, noise)), t)
+        sdr.advance(prediction, t)
+    return sdr.latent, gm.latent
+
+
+class _Branch:
+    """One latent and its scheduler."""
+
+    def __init__(self, scheduler: Any, noise: Tensor, steps: int, seed: int) -> None:
+        scheduler.set_timesteps(steps, device=noise.device)
+        self.scheduler = scheduler
+        self.latent = noise * scheduler.init_noise_sigma
+        self.generator = torch.Generator().manual_seed(seed)
+        takes_generator = "generator" in scheduler.step.__code__.co_varnames
+        self.extra = {"generator": self.generator} if takes_generator else {}
+
+    @property
+    def timesteps(self) -> Tensor:
+        return self.scheduler.timesteps
+
+    def scaled(self, t: Tensor) -> Tensor:
+        return self.scheduler.scale_model_input(self.latent, t)
+
+    def clean(self, prediction: Tensor, t: Tensor) -> Tensor:
+        """x0 implied by the network's output at the current latent."""
+        kind = self.scheduler.config.prediction_type
+        if kind == "sample":
+            return prediction
+        x_t = self.scaled(t)
+        levels = torch.full((len(x_t),), int(t.round()), device=x_t.device)
+        formula = x0_from_eps if kind == "epsilon" else x0_from_v
+        return formula(x_t, prediction, levels, self.scheduler.alphas_cumprod)
+
+    def advance(self, prediction: Tensor, t: Tensor) -> None:
+        self.latent = self.scheduler.step(prediction, t, self.latent, **self.extra).prev_sample
+
+
+def _levels(t: Tensor, like: Tensor) -> Tensor:
+    return t.to(like.device).expand(len(like))
+
+
+def _read_scheduler(path: Path) -> dict[str, Any]:
+    file = path / "scheduler_config.json" if path.is_dir() else path
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scheduler_config {path} is not readable: {error}") from error

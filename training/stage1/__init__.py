@@ -1,0 +1,1 @@
+"""Stage 1: a VAE learns gain maps from SDR photos alone, by having to explain them."""

@@ -1,0 +1,174 @@
+"""What a Stage 2 model can do: strips of SDR, gain map and HDR, and figures on held-back triples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from gm_core.color import convert_primaries
+from gm_core.gain_map import merge_hdr
+from gm_core.metrics import pu21_psnr
+from training.config import Stage2Config
+from training.data.crop import apply_crop, plan_crop
+from training.data.decode import decode_gain_map, decode_sdr, read_bytes
+from training.data.rows import Reject, Row
+from training.data.sources import PICTURES
+from training.data.table import open_table
+from training.errors import ConfigError, RejectedSample
+from training.pictures import decode_latent, encode_picture, png, replace_file, stack_rows, strip
+from training.random_streams import normal
+from training.sampling import make_scheduler, sample_gain_map
+from training.stage2.objective import Noise, denoising_loss
+from training.trackers import Trackers
+
+logger = logging.getLogger(__name__)
+
+# Timesteps at which the denoising loss of held-back triples is measured, with fixed noise.
+PROBED_TIMESTEPS = (100, 300, 500, 700, 900)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture to validate on. gain_map [1,3,H,W] is Eq. (1)'s, where it is known."""
+
+    name: str
+    caption: str
+    sdr: Tensor
+    gain_map: Tensor | None
+
+
+class Stage2Validation:
+    """Fixed pictures, fixed noise, so that only the weights change between validations."""
+
+    def __init__(self, config: Stage2Config, vae: AutoencoderKL, captions: Any, alphas: Tensor) -> None:
+        self.config = config
+        self.vae = vae
+        self.captions = captions
+        self.alphas = alphas
+        self.cases: list[Case] | None = None
+
+    @torch.no_grad()
+    def run(self, step: int, unet: Any, trackers: Trackers, device: torch.device) -> dict[str, float]:
+        """Write `validation/step-<n>.png` and return the figures."""
+        if self.cases is None:
+            self.cases = load_cases(self.config)
+        if not self.cases:
+            return {}
+        results = [self._run_case(number, case, unet, device) for number, case in enumerate(self.cases)]
+        sheet = stack_rows([picture for picture, _ in results])
+        replace_file(Path(self.config.output_dir) / "validation" / f"step-{step:08d}.png", png(sheet))
+        trackers.picture(step, "validation", sheet)
+        return average([values for _, values in results])
+
+    def _run_case(self, number: int, case: Case, unet: Any, device: torch.device) -> tuple[Tensor, dict[str, float]]:
+        config = self.config
+        latent = encode_picture(self.vae, case.sdr.to(device))
+        context = self.captions([case.caption], device)
+
+        def network(sample: Tensor, t: Tensor) -> Tensor:
+            return unet(sample, t, encoder_hidden_states=context).sample
+
+        noise = normal(config.seed, "validation", [number], latent.shape[1:]).to(device)
+        scheduler = make_scheduler("euler", self.alphas, config.prediction_type, config.scheduler_config)
+        result = sample_gain_map(network, latent, noise, scheduler, config.validation_sampling_steps, config.seed)
+        coded = decode_latent(self.vae, result).cpu()
+        gain_map = config.coding.to_gain_map(coded, spec=config.spec)
+        hdr = merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=config.spec)
+        values = {}
+        if case.gain_map is not None:
+            values = self._figures(case.sdr, hdr, case.gain_map)
+            values["val_loss"] = self._probe(network, latent, case.gain_map.to(device), noise)
+        return strip(case.sdr[0], coded[0], hdr[0], config.gamut), values
+
+    def _figures(self, sdr: Tensor, hdr: Tensor, gain_map: Tensor) -> dict[str, float]:
+        truth = merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.config.spec)
+        pair = [convert_primaries(picture, self.config.gamut, "bt709").clamp(min=0) for picture in (hdr, truth)]
+        return {"val_pu21_psnr": float(pu21_psnr(pair[0], pair[1])[0])}
+
+    def _probe(self, network: Any, condition: Tensor, gain_map: Tensor, noise: Tensor) -> float:
+        coded = self.config.coding.from_gain_map(gain_map, spec=self.config.spec)
+        latent = encode_picture(self.vae, coded)
+        losses = []
+        for t in PROBED_TIMESTEPS:
+            levels = torch.full((1,), t * len(self.alphas) // 1000, device=latent.device)
+            losses.append(
+                denoising_loss(
+                    lambda sample, at, _: network(sample, at),
+                    condition=condition,
+                    gain_map=latent,
+                    context=condition,
+                    noise=Noise(noise, noise, levels),
+                    alphas=self.alphas,
+                    prediction=self.config.prediction_type,
+                )
+            )
+        return float(torch.cat(losses).mean())
+
+
+def load_cases(config: Stage2Config) -> list[Case]:
+    """Held-back triples, or pictures of a folder with a caption each.
+
+    Raises: ConfigError when captions and pictures do not pair up.
+    """
+    if config.validation_metadata:
+        table = open_table(
+            config.validation_metadata,
+            cache_dir=config.dataset_cache_dir,
+            image_root=config.image_root,
+            limit=config.validation_samples,
+        )
+        return [case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None]
+    if config.validation_image_dir is None:
+        return []
+    folder = Path(config.validation_image_dir)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    prompts = read_prompts(config.validation_prompts, config.validation_prompt_file) or [""] * len(files)
+    if not files or len(prompts) < min(len(files), config.validation_samples):
+        raise ConfigError(f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up")
+    pairs = list(zip(files, prompts, strict=False))[: config.validation_samples]
+    return [Case(file.stem, prompt, _cropped(file, config)[0], None) for file, prompt in pairs]
+
+
+def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
+    """Prompts from flags and from a text file with one a line."""
+    if file is None:
+        return list(given)
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"cannot read the prompt file {file}: {error.strerror}") from error
+    return [*given, *(line.strip() for line in lines if line.strip())]
+
+
+def average(results: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each figure over the results that have it."""
+    names = sorted({name for values in results for name in values})
+    return {name: sum(v[name] for v in results if name in v) / sum(name in v for v in results) for name in names}
+
+
+def _triple_case(row: Row | Reject, config: Stage2Config) -> Case | None:
+    if isinstance(row, Reject) or row.gain_map is None:
+        return None
+    try:
+        sdr, crop = _cropped(row.image, config)
+        stored = apply_crop(decode_gain_map(read_bytes(row.gain_map)), crop).clamp(0, 1)
+    except RejectedSample as reject:
+        logger.warning("validation row %s left out: %s", row.key, reject)
+        return None
+    scale = row.spec.qmax / config.spec.qmax if config.match_qmax else 1.0
+    gain_map = row.coding.to_gain_map(stored, spec=row.spec) * scale
+    return Case(row.key, row.text if config.text == "captions" else "", sdr, gain_map[None].clamp(max=1))
+
+
+def _cropped(source: bytes | Path, config: Stage2Config) -> tuple[Tensor, Any]:
+    picture = decode_sdr(read_bytes(source))
+    size = (config.resolution, config.resolution)
+    crop = plan_crop((picture.height, picture.width), size, seed=0, number=0, center=True, flip=False)
+    return apply_crop(picture, crop)[None], crop

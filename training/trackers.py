@@ -1,0 +1,110 @@
+"""Where numbers and pictures of a run go. Nothing leaves the machine unless wandb is asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from training.config.base import TrainConfig
+from training.errors import ConfigError
+
+
+class Tracker(Protocol):
+    """A sink for scalars and for [3,H,W] pictures in [0,1]."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def picture(self, step: int, name: str, image: Tensor) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a line in `metrics.jsonl`; always on."""
+
+    def __init__(self, path: Path) -> None:
+        self.stream = path.open("a", encoding="utf-8", buffering=1)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.stream.write(json.dumps({"step": step, **values}) + "\n")
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        """Pictures are files beside the log already."""
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+class TensorBoard:
+    """Event files in `logs/`."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+        self.writer.add_text("config", f"```json\n{json.dumps(asdict(config), indent=1)}\n```")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        self.writer.add_image(name, image.clamp(0, 1), step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WeightsAndBiases:
+    """The one tracker that sends data away; chosen by `report_to: wandb` only."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError("report_to wandb needs wandb: pip install wandb") from error
+        self.wandb: Any = wandb
+        self.run = wandb.init(project=config.tracker_project_name, dir=str(folder), config=asdict(config))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        self.run.log({name: self.wandb.Image(image.clamp(0, 1))}, step=step)
+
+    def close(self) -> None:
+        self.run.finish()
+
+
+class Trackers:
+    """Several trackers as one; empty on all but the main process and in a dry run."""
+
+    def __init__(self, trackers: list[Tracker]) -> None:
+        self.trackers = trackers
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.scalars(step, values)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        for tracker in self.trackers:
+            tracker.picture(step, name, image)
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+
+def open_trackers(config: TrainConfig, folder: Path) -> Trackers:
+    """The JSONL log and what `report_to` names."""
+    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
+    if config.report_to == "tensorboard":
+        trackers.append(TensorBoard(folder / "logs", config))
+    elif config.report_to == "wandb":
+        trackers.append(WeightsAndBiases(folder, config))
+    return Trackers(trackers)
