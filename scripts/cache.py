@@ -28,9 +28,13 @@ def fingerprint(files: Sequence[Path], *words: str) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a file lock, which the system releases even when the process is killed."""
+    """Holds a file lock, which the system releases when this process and those it started have ended.
+
+    A killed build may leave a pip behind that still writes: it inherits the lock, and the next build waits.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as handle:
+        os.set_inheritable(handle.fileno(), True)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 HEARTBEAT_SECONDS = 10
@@ -76,10 +76,8 @@ class Step:
         sys.stderr.flush()
 
 
-def run(
-    command: Sequence[str], *, what: str, step: Step, environment: Mapping[str, str] | None = None
-) -> None:
-    """Runs a command to its end, its latest line beside the step.
+def run(command: Sequence[str], *, what: str, step: Step) -> None:
+    """Runs a command to its end, its latest line beside the step. It inherits the lock of a build.
 
     Raises:
         CommandError: the command exited with another status than 0.
@@ -91,7 +89,7 @@ def run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=environment,
+        close_fds=False,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
