@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import ImageReadError
+from .exr_read import decode_exr
 from .image import Decoder, HDRImage
 from .ultrahdr_read import decode_ultrahdr
 
@@ -19,4 +20,6 @@ def decode_image(data: bytes) -> HDRImage:
 def _decoder(data: bytes) -> Decoder:
     if data[:3] == b"\xff\xd8\xff":
         return decode_ultrahdr
+    if data[:4] == b"v/1\x01":
+        return decode_exr
     raise ImageReadError("not a supported picture")

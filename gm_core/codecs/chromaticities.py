@@ -1,0 +1,47 @@
+"""Chromaticities found in a file, and the named set they are or are converted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..color import PRIMARIES, rgb_to_xyz
+from ..errors import ImageReadError
+
+# Wide enough for every set in use; colours outside it stay as negative values.
+FALLBACK = "bt2020"
+_TOLERANCE = 0.002
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+def match_primaries(values: Sequence[float]) -> str | None:
+    """Name of the set whose red, green, blue and white x, y (8 numbers) these are; None if none."""
+    for name, chroma in PRIMARIES.items():
+        expected = [value for xy in chroma for value in xy]
+        if len(values) == 8 and np.abs(np.subtract(values, expected)).max() < _TOLERANCE:
+            return name
+    return None
+
+
+def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
+    """[3,3] float64 linear RGB to XYZ, Y = 1 at white.
+
+    Raises:
+        ImageReadError: the eight numbers are no usable chromaticities.
+    """
+    points = np.asarray(values, np.float64).reshape(-1, 2)
+    if points.shape != (4, 2) or not np.isfinite(points).all() or np.abs(points[:, 1]).min() < 1e-6:
+        raise ImageReadError(f"the file's chromaticities {tuple(values)} are unusable")
+    xyz = np.stack([points[:, 0] / points[:, 1], np.ones(4), (1 - points.sum(1)) / points[:, 1]])
+    if abs(np.linalg.det(xyz[:, :3])) < 1e-6:
+        raise ImageReadError(f"the file's chromaticities {tuple(values)} do not span a colour space")
+    return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
+
+
+def matrix_to_fallback(values: Sequence[float]) -> np.ndarray:
+    """[3,3] float32 linear RGB of these chromaticities to BT.2020, white adapted with Bradford."""
+    source, target = rgb_to_xyz_of(values), rgb_to_xyz(FALLBACK).numpy()
+    scale = (_BRADFORD @ target.sum(1)) / (_BRADFORD @ source.sum(1))
+    adapt = np.linalg.solve(_BRADFORD, scale[:, None] * _BRADFORD)
+    return np.linalg.solve(target, adapt @ source).astype(np.float32)
