@@ -55,10 +55,9 @@ class UNetDescription:
         )
 
 
-def describe_unet(weights: Mapping[str, Tensor] | Mapping[str, Sequence[int]]) -> UNetDescription:
+def describe_unet(weights: Mapping[str, Tensor | Sequence[int]]) -> UNetDescription:
     """Describe a model from its state dict, or from the tensor shapes in its file's header."""
-    named = strip_prefix(weights)
-    shapes = {name: tuple(getattr(value, "shape", value)) for name, value in named.items()}
+    shapes = {name: _shape(value) for name, value in strip_prefix(weights).items()}
     layout = "ldm" if is_ldm(shapes) else "diffusers" if is_diffusers(shapes) else ""
     first = shapes.get(FIRST_CONV.get(layout, ""), ())
     if len(first) != 4:
@@ -66,6 +65,10 @@ def describe_unet(weights: Mapping[str, Tensor] | Mapping[str, Sequence[int]]) -
     last = shapes.get(_LAST_CONV[layout], (0,))
     context = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
     return UNetDescription(layout, first[1], last[0], first[0], context, _FAMILIES.get(context, "custom"))
+
+
+def _shape(value: Tensor | Sequence[int]) -> tuple[int, ...]:
+    return tuple(value.shape if isinstance(value, Tensor) else value)
 
 
 def _other(shapes: Mapping[str, Sequence[int]]) -> str:
