@@ -72,7 +72,7 @@ def prepare(photo: Path, destination: Path) -> None:
         with Image.open(photo) as opened:
             image = to_rgb(ImageOps.exif_transpose(opened))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise PhotoError(str(error) or type(error).__name__) from error
+        raise PhotoError(f"cannot be read as a picture: {error or type(error).__name__}") from error
     image.save(destination, format="PNG", compress_level=1)
 
 
@@ -94,7 +94,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Converts from an embedded profile; one that is damaged or does not fit is ignored, as browsers do."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(source):
+        if ImageCms.getProfileDescription(source).startswith("sRGB"):
             return image.convert("RGB")
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (OSError, ImageCms.PyCMSError):

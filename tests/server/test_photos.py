@@ -1,0 +1,123 @@
+"""Which pictures are converted, where their files go, and how odd ones are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from gm_core.codecs.icc import build_icc
+from scripts.photos import PhotoError, find_photos, plan, prepare, publish
+
+
+def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (4, 3)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path)
+    return path
+
+
+def prepared(photo: Path, folder: Path) -> np.ndarray:
+    prepare(photo, folder / "prepared.png")
+    with Image.open(folder / "prepared.png") as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+def test_folders_are_searched_but_for_the_output(tmp_path: Path) -> None:
+    wanted = [picture(tmp_path / "a.png"), picture(tmp_path / "sub" / "b.JPG")]
+    picture(tmp_path / "hdr" / "old.jpg")
+    picture(tmp_path / ".hidden.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert find_photos(tmp_path, tmp_path / "hdr") == wanted
+
+
+def test_shared_stems_keep_their_suffix(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("a.jpg", "A.png", "b.jpg", "sub/a.png")]
+    jobs = plan(photos, tmp_path, tmp_path / "out")
+    targets = [str(job.target.relative_to(tmp_path / "out")) for job in jobs]
+    assert targets == ["a_jpg", "A_png", "b", "sub/a"]
+
+
+def test_pictures_are_never_overwritten(tmp_path: Path) -> None:
+    photo = picture(tmp_path / "a.jpg")
+    with pytest.raises(PhotoError, match=r"a\.jpg would be overwritten"):
+        plan([photo], photo, tmp_path)
+
+
+def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    assert prepared(tmp_path / "deep.png", tmp_path)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert prepared(tmp_path / "clear.png", tmp_path)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert prepared(tmp_path / "turned.jpg", tmp_path).shape == (8, 4, 3)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    assert prepared(picture(tmp_path / "any.png", mode), tmp_path).shape == (3, 4, 3)
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    assert prepared(picture(tmp_path / "print.jpg", "CMYK"), tmp_path).shape == (3, 4, 3)
+
+
+def test_an_embedded_profile_is_converted(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (128, 64, 32)).save(tmp_path / "p3.png", icc_profile=build_icc("p3"))
+    red, green, blue = prepared(tmp_path / "p3.png", tmp_path)[0, 0]
+    assert red > 128 and green < 64 and blue < 32
+
+
+def test_srgb_and_damaged_profiles_change_nothing(tmp_path: Path) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for number, profile in enumerate((srgb, b"damaged", srgb[:200])):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (1, 1), (128, 64, 32)).save(path, icc_profile=profile)
+        assert prepared(path, tmp_path)[0, 0].tolist() == [128, 64, 32]
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut"])
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.jpg").write_bytes(content)
+    with pytest.raises(PhotoError, match="cannot be read as a picture"):
+        prepare(tmp_path / "bad.jpg", tmp_path / "prepared.png")
+
+
+def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    with pytest.raises(PhotoError, match="truncated"):
+        prepare(tmp_path / "cut.jpg", tmp_path / "prepared.png")
+
+
+def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PhotoError, match="floating-point"):
+        prepare(picture(tmp_path / "float.tif", "F"), tmp_path / "prepared.png")
+
+
+def test_publishing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    target = tmp_path / "out" / "picture.exr"
+    for _ in range(2):
+        publish(tmp_path / "new", target)
+    assert [path.name for path in target.parent.iterdir()] == ["picture.exr"]
+
+
+def test_failed_publishing_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "picture.exr"
+    target.write_text("old")
+    with pytest.raises(OSError, match="missing"):
+        publish(tmp_path / "missing", target)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["picture.exr"]
