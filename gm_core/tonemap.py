@@ -15,6 +15,8 @@ from torch import Tensor
 from .color import apply_matrix, linear_to_srgb, luminance, rgb_to_rgb
 from .gain_map import GainMapSpec, extract_gain_map
 
+# An infinite pixel must not turn the quotients of the curves into NaN.
+_BRIGHTEST = 65504.0
 # One colour per stop above SDR white: blue, cyan, green, yellow, orange, red, magenta.
 _STOP_COLOURS = (
     (0.15, 0.35, 0.95),
@@ -87,14 +89,14 @@ def reinhard(hdr: Tensor) -> Tensor:
 
     A picture without highlights comes out as it went in.
     """
-    light = luminance(hdr.clamp(min=0))
+    light = luminance(hdr.clamp(0, _BRIGHTEST))
     peak = light.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     return clip(hdr * ((1 + light / peak.square()) / (1 + light)))
 
 
 def aces_like(hdr: Tensor) -> Tensor:
     """Narkowicz's 2015 fit of the ACES film curve, per channel. sRGB-encoded, [0, 1]."""
-    x = hdr.float().clamp(min=0) * 0.6
+    x = hdr.float().clamp(0, _BRIGHTEST) * 0.6
     return clip(x * (2.51 * x + 0.03) / (x * (2.43 * x + 0.59) + 0.14))
 
 

@@ -115,6 +115,12 @@ def test_display_operators_stay_displayable(name):
     assert torch.equal(hdr, before)
 
 
+@pytest.mark.parametrize("name", DISPLAY_OPERATORS)
+def test_an_infinite_pixel_is_shown_as_the_brightest(name):
+    shown = DISPLAY_OPERATORS[name](torch.tensor([0.5, float("inf")]).expand(1, 3, 1, 2))
+    assert shown.isfinite().all()
+
+
 def test_reinhard_shows_a_picture_without_highlights_as_it_is():
     linear = torch.rand(1, 3, 4, 4)
     assert_close(DISPLAY_OPERATORS["reinhard"](linear), DISPLAY_OPERATORS["clip"](linear))
