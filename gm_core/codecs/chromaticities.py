@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,19 +10,26 @@ import numpy as np
 from ..color import PRIMARIES, rgb_to_xyz
 from ..errors import ImageReadError
 
+logger = logging.getLogger(__name__)
+
 # Wide enough for every set in use; colours outside it stay as negative values.
 FALLBACK = "bt2020"
 _TOLERANCE = 0.002
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
-def match_primaries(values: Sequence[float]) -> str | None:
-    """Name of the set whose red, green, blue and white x, y (8 numbers) these are; None if none."""
+def resolve_primaries(values: Sequence[float]) -> tuple[str, np.ndarray | None]:
+    """The set that red, green, blue and white x, y (8 numbers) name, or BT.2020 and the [3,3] float32 matrix
+    that converts to it. Some writers leave zeros: what is unusable counts as absent, which means BT.709."""
     for name, chroma in PRIMARIES.items():
         expected = [value for xy in chroma for value in xy]
         if len(values) == 8 and np.abs(np.subtract(values, expected)).max() < _TOLERANCE:
-            return name
-    return None
+            return name, None
+    try:
+        return FALLBACK, _matrix_to_fallback(values)
+    except ImageReadError as error:
+        logger.info("%s; BT.709 is assumed", error)
+        return "bt709", None
 
 
 def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
@@ -39,7 +47,7 @@ def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
     return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
 
 
-def matrix_to_fallback(values: Sequence[float]) -> np.ndarray:
+def _matrix_to_fallback(values: Sequence[float]) -> np.ndarray:
     """[3,3] float32 linear RGB of these chromaticities to BT.2020, white adapted with Bradford."""
     source, target = rgb_to_xyz_of(values), rgb_to_xyz(FALLBACK).numpy()
     scale = (_BRADFORD @ target.sum(1)) / (_BRADFORD @ source.sum(1))

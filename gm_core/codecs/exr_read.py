@@ -11,7 +11,7 @@ import torch
 
 from ..color import PRIMARIES, linear_to_srgb
 from ..errors import ImageReadError
-from .chromaticities import FALLBACK, match_primaries, matrix_to_fallback, rgb_to_xyz_of
+from .chromaticities import resolve_primaries, rgb_to_xyz_of
 from .image import HDRImage, check_ratio, check_size, reading
 from .libraries import library
 
@@ -182,9 +182,9 @@ def _add_colour_space(picture: HDRImage, openexr: Any, header: Mapping[str, Any]
     if known is None and isinstance(header.get("colorInteropID"), str):
         known = openexr.colorInteropIDToChromaticities(header["colorInteropID"])
     if known is not None:
-        picture.primaries = match_primaries(known) or FALLBACK
-        if match_primaries(known) is None:
-            picture.hdr = picture.hdr @ matrix_to_fallback(known).T
+        picture.primaries, matrix = resolve_primaries(known)
+        if matrix is not None:
+            picture.hdr = picture.hdr @ matrix.T
     white = header.get("whiteLuminance")
     if isinstance(white, (int, float)) and 0 < white <= 10000:
         picture.white_nits = float(white)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import ImageReadError
 from .exr_read import decode_exr
 from .image import Decoder, HDRImage
+from .radiance import decode_radiance
 from .ultrahdr_read import decode_ultrahdr
 
 
@@ -22,4 +23,6 @@ def _decoder(data: bytes) -> Decoder:
         return decode_ultrahdr
     if data[:4] == b"v/1\x01":
         return decode_exr
+    if data[:2] == b"#?":
+        return decode_radiance
     raise ImageReadError("not a supported picture")

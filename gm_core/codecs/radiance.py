@@ -1,0 +1,148 @@
+"""Radiance .hdr (RGBE): three mantissas that share one exponent, 32 bits a pixel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..color import PRIMARIES, rgb_to_xyz
+from ..errors import ImageReadError, ImageWriteError
+from .chromaticities import resolve_primaries
+from .image import HDRImage, check_choice, check_hdr, check_ratio, check_size, reading, row_blocks
+from .radiance_rle import MAX_WIDTH, MIN_WIDTH, decode_lines, encode_lines
+
+__all__ = ["decode_radiance", "encode_radiance"]
+
+_MAX_HEADER = 1 << 16
+_BIAS = 136
+# A new-style line takes at least 8 bytes for 127 pixels; the old style may repeat a pixel 65536 times.
+_PIXELS_PER_BYTE, _PIXELS_PER_BYTE_OLD = 16, 4096
+# Radiance's own, which tools copy into the header of sRGB pictures.
+_DEFAULT_PRIMARIES = [0.640, 0.330, 0.290, 0.600, 0.150, 0.060, 0.333, 0.333]
+_SIZE = re.compile(rb"([+-])([XY]) +(\d{1,9}) +([+-])([XY]) +(\d{1,9})[ \t\r]*\n")
+
+
+def encode_radiance(hdr: np.ndarray, *, primaries: str = "bt709", white_nits: float = 203.0) -> bytes:
+    """A run-length coded RGBE file.
+
+    hdr: [H,W,3] linear light in `primaries`, 1.0 = SDR white; negative values become 0, since RGBE has no
+        sign. Mantissas are rounded, not truncated: the error is at most 1/256 of the pixel's largest
+        channel, half of what common writers leave.
+
+    Raises:
+        ImageWriteError: wrong shape, non-finite pixels, or unknown primaries.
+    """
+    check_choice(primaries, PRIMARIES, what="primaries")
+    if not 0 < white_nits <= 10000:
+        raise ImageWriteError(f"white_nits is {white_nits}; expected more than 0 and at most 10000")
+    picture = check_hdr(hdr)
+    height, width = picture.shape[:2]
+    xy = " ".join(f"{value:g}" for point in PRIMARIES[primaries] for value in point)
+    header = (
+        "#?RADIANCE\nSOFTWARE=GM-HDR\nFORMAT=32-bit_rle_rgbe\n"
+        f"PRIMARIES={xy}\nEXPOSURE=1\nWHITE_NITS={white_nits:g}\n\n-Y {height} +X {width}\n"
+    )
+    packed = MIN_WIDTH <= width <= MAX_WIDTH
+    parts = [header.encode("ascii")]
+    for rows in row_blocks(height, width):
+        rgbe = to_rgbe(picture[rows])
+        parts.append(encode_lines(rgbe) if packed else rgbe.tobytes())
+    return b"".join(parts)
+
+
+def decode_radiance(data: bytes) -> HDRImage:
+    """An RGBE or XYZE file in any of its run-length forms and eight orientations.
+
+    EXPOSURE is reported in `metadata` but not divided out, as other readers do. XYZE is converted to
+    BT.709, and primaries that are none of `gm_core.color.PRIMARIES` to BT.2020.
+
+    Raises:
+        ImageReadError: no Radiance header, damaged, truncated or too large.
+    """
+    with reading("Radiance"):
+        header, size, position = _read_header(data)
+        lines, length = int(size[3]), int(size[6])
+        check_size(length, lines, source="Radiance")
+        new = data[position : position + 2] == b"\2\2" and MIN_WIDTH <= length <= MAX_WIDTH
+        limit = _PIXELS_PER_BYTE if new else _PIXELS_PER_BYTE_OLD
+        check_ratio(lines * length, len(data), limit, source="Radiance")
+        rgbe = decode_lines(data, position, lines, length)
+        picture = HDRImage(from_rgbe(_upright(rgbe, size)), metadata={**header, "format": "radiance"})
+        _add_colour_space(picture, header)
+        return picture
+
+
+def to_rgbe(linear: np.ndarray) -> np.ndarray:
+    """[H,W,4] uint8 of linear light [H,W,3]; negative values become 0."""
+    light = np.maximum(linear, 0).astype(np.float32, copy=False)
+    peak = light.max(axis=-1)
+    exponent = np.frexp(peak)[1]
+    # Rounding may carry the largest mantissa to 256, which takes the next exponent.
+    exponent += np.ldexp(peak, 8 - exponent) >= 255.5
+    exponent = np.clip(exponent, -127, 127)
+    rgbe = np.empty((*light.shape[:2], 4), np.uint8)
+    mantissa = np.ldexp(light, (8 - exponent)[..., None]) + np.float32(0.5)
+    rgbe[..., :3] = np.minimum(mantissa, 255)
+    rgbe[..., 3] = exponent + 128
+    rgbe[peak < 2.0**-126] = 0
+    return rgbe
+
+
+def from_rgbe(rgbe: np.ndarray) -> np.ndarray:
+    """[H,W,3] float32 linear light of [H,W,4] uint8."""
+    scale = np.ldexp(np.float32(1), np.arange(256) - _BIAS).astype(np.float32)
+    scale[0] = 0
+    out = np.empty((*rgbe.shape[:2], 3), np.float32)
+    for rows in row_blocks(*rgbe.shape[:2]):
+        np.multiply(rgbe[rows, :, :3], scale[rgbe[rows, :, 3]][..., None], out=out[rows])
+    return out
+
+
+def _read_header(data: bytes) -> tuple[dict[str, str], re.Match[bytes], int]:
+    """Variables, the resolution line, and where the pixels start."""
+    if not data.startswith(b"#?"):
+        raise ImageReadError("Radiance: the file does not start with #?")
+    end = data.find(b"\n\n", 0, _MAX_HEADER)
+    size = _SIZE.match(data, end + 2) if end >= 0 else None
+    if size is None or size[2] == size[5]:
+        raise ImageReadError(
+            "Radiance: no resolution line behind the header; the file is truncated or damaged"
+        )
+    lines = data[:end].decode("latin-1").split("\n")[1:]
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    header = {name.strip(): value.strip() for name, value in pairs}
+    if header.get("FORMAT", "32-bit_rle_rgbe") not in ("32-bit_rle_rgbe", "32-bit_rle_xyze"):
+        raise ImageReadError(f"Radiance: FORMAT is {header['FORMAT']!r}; expected 32-bit_rle_rgbe or _xyze")
+    return header, size, size.end()
+
+
+def _upright(lines: np.ndarray, size: re.Match[bytes]) -> np.ndarray:
+    """Lines in the order of the resolution line, turned to top row first, left column first."""
+    first_sign, first_axis, _, second_sign = size[1], size[2], size[3], size[4]
+    pixels = lines if first_axis == b"Y" else lines.swapaxes(0, 1)
+    y_sign, x_sign = (first_sign, second_sign) if first_axis == b"Y" else (second_sign, first_sign)
+    pixels = pixels[::-1] if y_sign == b"+" else pixels
+    return pixels[:, ::-1] if x_sign == b"-" else pixels
+
+
+def _add_colour_space(picture: HDRImage, header: Mapping[str, str]) -> None:
+    if header.get("FORMAT") == "32-bit_rle_xyze":
+        picture.hdr = picture.hdr @ np.linalg.inv(rgb_to_xyz("bt709").numpy()).astype(np.float32).T
+        return
+    white = _numbers(header.get("WHITE_NITS", ""))
+    if len(white) == 1 and 0 < white[0] <= 10000:
+        picture.white_nits = white[0]
+    chroma = _numbers(header.get("PRIMARIES", ""))
+    if len(chroma) == 8 and chroma != _DEFAULT_PRIMARIES:
+        picture.primaries, matrix = resolve_primaries(chroma)
+        if matrix is not None:
+            picture.hdr = picture.hdr @ matrix.T
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(word) for word in text.split()]
+    except ValueError:
+        return []
