@@ -33,8 +33,13 @@ def load_text(model: str) -> tuple[Any, Any]:
 def load_scheduler(model: str) -> DDPMScheduler:
     """The pipeline's training schedule; the SD 1.5 one when the model has none."""
     if Path(model).is_dir() and not (Path(model) / "scheduler").is_dir():
-        return DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
-                             clip_sample=False)
+        return DDPMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            clip_sample=False,
+        )
     return _load(DDPMScheduler, model, "scheduler")
 
 

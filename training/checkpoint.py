@@ -57,7 +57,7 @@ class CheckpointStore:
         except (OSError, SafetensorError) as error:
             self._discard_partial()
             raise CheckpointError(
-                f"could not write {final}: {error}; older checkpoints are untouched, free some space and resume"
+                f"could not write {final}: {error}; older checkpoints are untouched: make room and resume"
             ) from error
         self._prune()
         return final
@@ -87,7 +87,9 @@ class CheckpointStore:
             return self.latest()
         path = Path(wanted) if Path(wanted).is_dir() else self.root / wanted
         if not path.is_dir():
-            raise CheckpointError(f"checkpoint {wanted} does not exist, nor does {path}; use 'latest' or a folder")
+            raise CheckpointError(
+                f"checkpoint {wanted} does not exist, nor does {path}; use 'latest' or a folder"
+            )
         damage = find_damage(path)
         if damage is not None:
             raise CheckpointError(f"checkpoint {path} is damaged ({damage}); use 'latest' to fall back")

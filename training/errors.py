@@ -13,7 +13,7 @@ class DatasetError(GainMapError):
     """A data source cannot be opened, or too many of its rows are unusable."""
 
 
-class RejectedSample(GainMapError):
+class RejectedSample(GainMapError):  # noqa: N818 - a verdict on data, not a failure
     """One row or picture is unusable. `reason` is a short slug that reports count by."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
-from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo, from_metadata
+from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.unet_keys import swap_condition_first, to_diffusers, widen_conv_in
 from training.checkpoint import CheckpointStore
 
@@ -51,7 +51,11 @@ def widen(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 
 
 def save_gm_unet(
-    weights: Mapping[str, Tensor], unet: UNet2DConditionModel, info: GainMapModelInfo, context: Tensor, folder: Path
+    weights: Mapping[str, Tensor],
+    unet: UNet2DConditionModel,
+    info: GainMapModelInfo,
+    context: Tensor,
+    folder: Path,
 ) -> None:
     """Write a diffusers UNet folder whose weights file also says what the gain maps mean."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def save_gm_unet(
     save_file({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / "text_context.safetensors")
 
 
-def load_gm_unet(path: str, base_config: Mapping[str, Any]) -> LoadedGMUNet:
+def load_gm_unet(path: str, base_config: Mapping[str, Any], *, prefer_average: bool = True) -> LoadedGMUNet:
     """Load a GM UNet from a file, a UNet folder, a checkpoint, a pipeline or a run's output folder.
 
     A `config.json` is believed only when it describes a UNet (checkpoints of the original code hold the text
@@ -70,9 +74,9 @@ def load_gm_unet(path: str, base_config: Mapping[str, Any]) -> LoadedGMUNet:
 
     Raises: ModelFileError when there is no such file or its tensors fit neither description.
     """
-    file = find_weights(Path(path))
+    file = find_weights(Path(path), prefer_average=prefer_average)
     tensors, metadata = read_tensors(file)
-    info = from_metadata(metadata)
+    info = GainMapModelInfo.from_metadata(metadata)
     context = tensors.pop(TEXT_CONTEXT_KEY, None)
     sibling = file.parent / "text_context.safetensors"
     if context is None and file.name == WEIGHTS and sibling.is_file():
@@ -84,16 +88,19 @@ def load_gm_unet(path: str, base_config: Mapping[str, Any]) -> LoadedGMUNet:
     return LoadedGMUNet(unet, info, context)
 
 
-def find_weights(path: Path) -> Path:
-    """The weights file that a user's path means. Raises: ModelFileError."""
+def find_weights(path: Path, *, prefer_average: bool = True) -> Path:
+    """The weights file that a user's path means; averaged weights first. Raises: ModelFileError."""
     if path.is_file():
         if path.suffix not in (".safetensors", ".sft"):
-            raise ModelFileError(f"{path} is not a .safetensors file; other formats can hold code and are not opened")
+            raise ModelFileError(
+                f"{path} is not a .safetensors file; other formats can hold code and are not opened"
+            )
         return path
     if not path.is_dir():
         raise ModelFileError(f"{path} does not exist; expected a GM UNet file, a UNet folder or a checkpoint")
     newest = CheckpointStore(path).latest()
-    folders = [path, path / "unet", path / "final" / "unet", *([newest / "unet"] if newest else [])]
+    names = ["unet_ema", "unet"] if prefer_average else ["unet"]
+    folders = [path, *(root / name for root in (path, newest) if root is not None for name in names)]
     for folder in folders:
         if (folder / WEIGHTS).is_file():
             return folder / WEIGHTS
@@ -125,7 +132,9 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> UN
     expected = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
         name = wrong[0]
         raise ModelFileError(
             f"{file} does not fit the architecture: {len(wrong)} tensors differ, first {name}: "

@@ -52,7 +52,13 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, *, config: TrainConfig, accelerator: Accelerator, task: Task, trackers: Trackers, total_steps: int
+        self,
+        *,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        task: Task,
+        trackers: Trackers,
+        total_steps: int,
     ) -> None:
         self.config = config
         self.accelerator = accelerator
@@ -93,7 +99,9 @@ class TrainingLoop:
                 if interrupted or done % self.config.checkpointing_steps == 0 or done == self.total_steps:
                     self._checkpoint(done)
                 if interrupted and done < self.total_steps:
-                    raise TrainingInterrupted(f"stopped by a signal at step {done}; state saved, resume with latest")
+                    raise TrainingInterrupted(
+                        f"stopped by a signal at step {done}; state saved, resume with latest"
+                    )
 
     def _guard(self, step: int, values: Mapping[str, float]) -> None:
         if not values["skipped"]:
@@ -104,10 +112,12 @@ class TrainingLoop:
         patience = SCALER_PATIENCE if scaled else 0
         if self.config.on_nonfinite == "skip":
             patience = max(patience, self.config.max_nonfinite_steps)
-        logger.warning("step %d: non-finite gradient, update left out (%d in a row)", step, self.skipped_in_a_row)
+        logger.warning(
+            "step %d: non-finite gradient, update left out (%d in a row)", step, self.skipped_in_a_row
+        )
         if self.skipped_in_a_row > patience:
             raise NonFiniteLossError(
-                f"step {step}: the gradient is not finite ({self.skipped_in_a_row} in a row); the weights are "
+                f"step {step}: non-finite gradient ({self.skipped_in_a_row} in a row); the weights are "
                 "unchanged. Lower learning_rate, use bf16 instead of fp16, or set on_nonfinite: skip"
             )
 
@@ -116,7 +126,9 @@ class TrainingLoop:
         self.trackers.scalars(step, averaged)
         if self.accelerator.is_main_process:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in averaged.items())
-            remaining = (self.total_steps - step) * self.global_batch / max(averaged["images_per_second"], 1e-9)
+            remaining = (
+                (self.total_steps - step) * self.global_batch / max(averaged["images_per_second"], 1e-9)
+            )
             logger.info("step %d/%d  %s  left %s", step, self.total_steps, shown, format_duration(remaining))
 
     def _validate(self, step: int) -> None:

@@ -45,7 +45,9 @@ def learning_rate_curve(kind: str, *, warmup: int, total: int) -> Callable[[Step
     return factor
 
 
-def build_optimiser(parameters: list[nn.Parameter], rate: float, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimiser(
+    parameters: list[nn.Parameter], rate: float, config: TrainConfig
+) -> torch.optim.Optimizer:
     """AdamW, or bitsandbytes' 8-bit AdamW.
 
     Raises: ConfigError when the 8-bit optimiser is asked for and bitsandbytes is missing.

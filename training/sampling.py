@@ -43,12 +43,18 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
     Raises: ConfigError when `source` names no diffusers scheduler.
     """
     betas = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).numpy()
-    fixed = {"trained_betas": betas, "prediction_type": PREDICTION_NAMES[prediction], "num_train_timesteps": len(alphas)}
+    fixed = {
+        "trained_betas": betas,
+        "prediction_type": PREDICTION_NAMES[prediction],
+        "num_train_timesteps": len(alphas),
+    }
     if source is not None:
         stated = _read_scheduler(Path(source))
         kind = getattr(diffusers, str(stated.get("_class_name")), None)
         if kind is None:
-            raise ConfigError(f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler")
+            raise ConfigError(
+                f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler"
+            )
         return kind.from_config(stated, **fixed)
     kind_name, extra = SCHEDULERS[name]
     options = {"timestep_spacing": "leading", "steps_offset": 1, **extra, **fixed}
@@ -79,8 +85,13 @@ def sample_gain_map(
 
 @torch.no_grad()
 def sample_dual(
-    sdr_network: Network, gm_network: GainMapNetwork, noise: Tensor, scheduler: Any, steps: int,
-    gm_prediction: str = "eps", seed: int = 0,
+    sdr_network: Network,
+    gm_network: GainMapNetwork,
+    noise: Tensor,
+    scheduler: Any,
+    steps: int,
+    gm_prediction: str = "eps",
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """SDR and gain-map latents from the same noise; the gain map sees the SDR branch's x0 of the same step.
 

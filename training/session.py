@@ -77,7 +77,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     if config.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
-    # Buffers (spectral norm) evolve alike on every process; broadcasting them mid-graph breaks double backward.
+    # Buffers (spectral norm) evolve alike on every process; a broadcast mid-graph breaks double backward.
     parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[parallel])
 

@@ -98,7 +98,9 @@ def make_photos(folder: Path, count: int, *, side: int = 96, seed: int = 0) -> P
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         height, width = (side, side + 32) if number % 2 else (side + 32, side)
-        Image.fromarray(make_photo(height, width, seed=seed + number)).save(folder / f"photo_{number:03d}.png")
+        Image.fromarray(make_photo(height, width, seed=seed + number)).save(
+            folder / f"photo_{number:03d}.png"
+        )
         caption = f"{CAPTIONS[number % len(CAPTIONS)]} {number}"
         (folder / f"photo_{number:03d}.txt").write_text(caption, encoding="utf-8")
     return folder

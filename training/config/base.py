@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import MISSING, asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import yaml
 
@@ -76,9 +76,9 @@ class DatasetFields:
     """Where training rows come from."""
 
     train_metadata: list[str] = option([], help="parquet files or folders, or any source `triples` reads")
-    dataset_cache_dir: Optional[str] = option(None, help="where prepared rows and latents are cached")
-    image_root: Optional[str] = option(None, help="folder that relative image paths start from")
-    max_train_samples: Optional[int] = option(None, help="use only the first N usable rows (overfit tests)")
+    dataset_cache_dir: str | None = option(None, help="where prepared rows and latents are cached")
+    image_root: str | None = option(None, help="folder that relative image paths start from")
+    max_train_samples: int | None = option(None, help="use only the first N usable rows (overfit tests)")
     max_reject_fraction: float = option(0.05, help="stop when more than this share of rows is unusable")
     dataloader_num_workers: int = option(2, help="decoding processes per rank (0 = in line)")
 
@@ -93,7 +93,7 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
     random_flip: bool = option(True, help="mirror half of the samples")
     train_batch_size: int = option(8, help="samples per process and micro-batch")
     gradient_accumulation_steps: int = option(1, help="micro-batches per optimiser step")
-    max_train_steps: Optional[int] = option(None, help="optimiser steps; overrides num_train_epochs")
+    max_train_steps: int | None = option(None, help="optimiser steps; overrides num_train_epochs")
     num_train_epochs: int = option(100, help="passes over the data when max_train_steps is not given")
     learning_rate: float = option(1e-4, help="peak learning rate")
     scale_lr: bool = option(False, help="multiply the learning rate by the global batch size")
@@ -114,10 +114,10 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
     ema_decay: float = option(0.9999, help="EMA decay after its warm-up ramp (1+n)/(10+n)")
     offload_ema: bool = option(False, help="keep the EMA copy in main memory")
     checkpointing_steps: int = option(500, help="steps between checkpoints")
-    checkpoints_total_limit: Optional[int] = option(3, help="keep the newest N checkpoints")
-    resume_from_checkpoint: Optional[str] = option(None, help="'latest' or the path of a checkpoint")
+    checkpoints_total_limit: int | None = option(3, help="keep the newest N checkpoints")
+    resume_from_checkpoint: str | None = option(None, help="'latest' or the path of a checkpoint")
     validation_steps: int = option(500, help="steps between validations (0 = never)")
-    validation_image_dir: Optional[str] = option(None, help="pictures to validate on")
+    validation_image_dir: str | None = option(None, help="pictures to validate on")
     log_steps: int = option(50, help="steps between log lines")
     report_to: Literal["tensorboard", "wandb", "none"] = option(
         "tensorboard", help="tracker beside the JSONL log; wandb is the only one that sends data anywhere"
@@ -129,11 +129,15 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.resolution > 0 and self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8")
+        _require(
+            self.resolution > 0 and self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8"
+        )
         for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "log_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(bool(self.train_metadata), "train_metadata", self.train_metadata, "at least one source")
-        _require(0 <= self.max_reject_fraction <= 1, "max_reject_fraction", self.max_reject_fraction, "0 to 1")
+        _require(
+            0 <= self.max_reject_fraction <= 1, "max_reject_fraction", self.max_reject_fraction, "0 to 1"
+        )
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to, not including, 1")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
 from training.config.base import CommandConfig, GainMapFields, Precision, option
 from training.errors import ConfigError
@@ -14,9 +14,11 @@ class SourceFields:
     """Any collection of pictures: where it is and how to read it."""
 
     source: list[str] = option([], help="folders, parquet, tar shards, COCO JSON, or hf:NAME")
-    image_root: Optional[str] = option(None, help="folder that relative image paths start from")
-    captions: Literal["first", "all"] = option("first", help="of several captions: the first, or one row each")
-    max_samples: Optional[int] = option(None, help="stop after N pictures (trial runs)")
+    image_root: str | None = option(None, help="folder that relative image paths start from")
+    captions: Literal["first", "all"] = option(
+        "first", help="of several captions: the first, or one row each"
+    )
+    max_samples: int | None = option(None, help="stop after N pictures (trial runs)")
     rows_per_shard: int = option(1000, help="pictures per unit of work and output shard")
     max_reject_fraction: float = option(0.05, help="fail when more than this share is unusable")
     min_side: int = option(64, help="pictures with a shorter side are rejected")
@@ -29,8 +31,8 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
     gain_source: Literal["vae", "analytic", "hdr"] = option(
         "vae", help="a Stage 1 VAE; the closed form of its objective; or each row's ground-truth HDR"
     )
-    pretrained_model_name_or_path: Optional[str] = option(None, help="base model of the Stage 1 VAE")
-    vae_adapter: Optional[str] = option(None, help="Stage 1 output, checkpoint or adapter folder")
+    pretrained_model_name_or_path: str | None = option(None, help="base model of the Stage 1 VAE")
+    vae_adapter: str | None = option(None, help="Stage 1 output, checkpoint or adapter folder")
     resolution: int = option(512, help="short side at which the map is computed")
     batch_size: int = option(8, help="pictures per forward pass")
     decode_threads: int = option(4, help="threads that decode and encode pictures")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
 from training.config.base import TrainConfig, option
 from training.errors import ConfigError
@@ -23,7 +23,7 @@ class Stage1Config(TrainConfig):
     sample_posterior: bool = option(False, help="sample the VAE posterior instead of taking its mean")
     lora_rank: int = option(64, help="rank of the VAE adapter; its scale is 1")
     vae_loss: Literal["l2", "l1"] = option("l2", help="reconstruction term")
-    perceptual_weights: Optional[str] = option(
+    perceptual_weights: str | None = option(
         None, help="local VGG-19 weights (safetensors, torchvision names); absent = no perceptual term"
     )
     perceptual_weight: float = option(1.0, help="weight of the perceptual term")

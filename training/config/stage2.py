@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional
+from typing import Literal
 
 from training.config.base import TrainConfig, option
 from training.errors import ConfigError
@@ -19,7 +19,7 @@ class Stage2Config(TrainConfig):
     caption_dropout: float = option(0.1, help="share of captions replaced by the empty prompt")
     mask_padding: bool = option(False, help="hide padding tokens from the text encoder, as published")
     prediction_type: Literal["eps", "v", "x0"] = option("eps", help="what the UNet predicts")
-    snr_gamma: Optional[float] = option(5.0, help="min-SNR weighting; null = plain mean")
+    snr_gamma: float | None = option(5.0, help="min-SNR weighting; null = plain mean")
     noise_offset: float = option(0.0, help="strength of per-channel constant noise")
     input_perturbation: float = option(0.0, help="extra noise on the UNet input only")
     sample_latents: bool = option(False, help="sample the VAE posterior instead of taking its mean")
@@ -30,11 +30,11 @@ class Stage2Config(TrainConfig):
     buckets: bool = option(False, help="batch pictures by aspect ratio instead of cropping squares")
     bucket_step: int = option(64, help="bucket sides are multiples of this")
     validation_prompts: list[str] = option([], help="one caption per validation picture")
-    validation_prompt_file: Optional[str] = option(None, help="text file, one validation caption a line")
+    validation_prompt_file: str | None = option(None, help="text file, one validation caption a line")
     validation_metadata: list[str] = option([], help="held-back triples for metrics")
     validation_samples: int = option(4, help="held-back triples (or pictures) per validation")
     validation_sampling_steps: int = option(20, help="sampler steps in validation")
-    scheduler_config: Optional[str] = option(None, help="folder or JSON of the validation scheduler")
+    scheduler_config: str | None = option(None, help="folder or JSON of the validation scheduler")
     recommended_steps: int = option(30, help="sampler steps written into the exported model")
     working_side: int = option(512, help="short side written into the exported model (0 = native)")
 

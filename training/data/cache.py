@@ -48,7 +48,9 @@ class ContentCache:
             return
         path = self._path(self.folder, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = save({name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()})
+        data = save(
+            {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in tensors.items()}
+        )
         try:
             write_atomic(path, data)
         except FileExistsError:

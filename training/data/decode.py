@@ -108,7 +108,9 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
 def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(
+            picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError):
         # A damaged profile says nothing about the pixels: read them as untagged ones.
         return picture

@@ -76,7 +76,7 @@ class RejectCounter:
         if self.total > self.max_fraction * self.seen:
             raise DatasetError(
                 f"{self.total} of {self.seen} rows are unusable ({self.summary()}), more than "
-                f"max_reject_fraction {self.max_fraction:g} allows; run `python -m training validate` for the list"
+                f"max_reject_fraction {self.max_fraction:g} allows; `python -m training validate` lists them"
             )
 
     @property
@@ -146,7 +146,9 @@ def _text(columns: Mapping[str, Any]) -> str:
     return ""
 
 
-def _first_source(columns: Mapping[str, Any], names: tuple[str, ...], root: Path | None) -> ImageSource | None:
+def _first_source(
+    columns: Mapping[str, Any], names: tuple[str, ...], root: Path | None
+) -> ImageSource | None:
     for name in names:
         value = columns.get(name)
         if isinstance(value, Mapping):

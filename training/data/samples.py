@@ -52,7 +52,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Triple:
-    """Stage 2 sample. sdr and coded gain map [3,H,W] in [0,1]; both absent when `moments` came from the cache."""
+    """Stage 2 sample. pixels: SDR and coded gain map [3,H,W] in [0,1]; absent when `moments` were cached."""
 
     number: int
     row: Row
@@ -72,8 +72,12 @@ class CropRule:
 
     def crop(self, picture: tuple[int, int], draw: Draw) -> Crop:
         """The crop of one draw."""
-        number = draw.number if self.variants is None else draw.index * self.variants + draw.number % self.variants
-        return plan_crop(picture, draw.size, seed=self.seed, number=number, center=self.center, flip=self.flip)
+        number = (
+            draw.number if self.variants is None else draw.index * self.variants + draw.number % self.variants
+        )
+        return plan_crop(
+            picture, draw.size, seed=self.seed, number=number, center=self.center, flip=self.flip
+        )
 
 
 class SampleDataset(Dataset[Loaded[SampleT]], Generic[SampleT]):

@@ -43,12 +43,17 @@ class Unit:
 
 
 def list_units(
-    sources: Sequence[str], *, rows_per_unit: int, image_root: str | None, captions: str, max_rows: int | None = None
+    sources: Sequence[str],
+    *,
+    rows_per_unit: int,
+    image_root: str | None,
+    captions: str,
+    max_rows: int | None = None,
 ) -> list[Unit]:
     """All units of all sources, in a stable order.
 
     Args:
-        sources: folders of pictures, of parquet or of tar files; such files; COCO caption JSON; hf:NAME[@split].
+        sources: folders of pictures, parquet or tar; such files; COCO caption JSON; hf:NAME[@split].
         rows_per_unit: size of a unit where the source can be cut anywhere.
         image_root: folder that relative paths start from.
         captions: "first" or "all" of several captions.
@@ -59,8 +64,10 @@ def list_units(
     root = Path(image_root) if image_root else None
     units = [unit for source in sources for unit in _open(source, rows_per_unit, root, captions == "all")]
     if not units:
-        raise DatasetError(f"{', '.join(sources)} holds no pictures; expected {', '.join(sorted(PICTURES))}, "
-                           "parquet, tar or COCO JSON")
+        raise DatasetError(
+            f"{', '.join(sources)} holds no pictures; expected {', '.join(sorted(PICTURES))}, "
+            "parquet, tar or COCO JSON"
+        )
     return units if max_rows is None else _first_rows(units, max_rows)
 
 
@@ -75,7 +82,9 @@ def _open(source: str, size: int, root: Path | None, every_caption: bool) -> lis
         return _hub_units(source.removeprefix("hf:"), root)
     path = Path(source)
     if not path.exists():
-        raise DatasetError(f"{source} does not exist; expected a folder, a parquet, tar or JSON file, or hf:NAME")
+        raise DatasetError(
+            f"{source} does not exist; expected a folder, a parquet, tar or JSON file, or hf:NAME"
+        )
     if path.is_dir():
         return _folder_units(path, size, root)
     if path.suffix == ".parquet":
@@ -156,8 +165,11 @@ def _parquet_units(path: Path, size: int, root: Path) -> list[Unit]:
         return lambda: _parquet_rows(path, start, stop, root)
 
     return [
-        Unit(f"{path.name}[{start}:{min(start + size, count)}]", reader(start, min(start + size, count)),
-             min(size, count - start))
+        Unit(
+            f"{path.name}[{start}:{min(start + size, count)}]",
+            reader(start, min(start + size, count)),
+            min(size, count - start),
+        )
         for start in range(0, count, size)
     ]
 

@@ -81,7 +81,9 @@ def _parquet_files(sources: Sequence[str]) -> list[Path] | None:
     for source in sources:
         path = Path(source)
         if not path.exists() and not source.startswith("hf:"):
-            raise DatasetError(f"{source} does not exist; expected parquet, a folder of it, pictures or COCO JSON")
+            raise DatasetError(
+                f"{source} does not exist; expected parquet, a folder of it, pictures or COCO JSON"
+            )
         found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] * (path.suffix == ".parquet")
         if not found:
             return None
@@ -93,5 +95,5 @@ def _refuse_streams(sources: Sequence[str]) -> None:
     for source in sources:
         if source.startswith("hf:") or source.endswith(".tar"):
             raise DatasetError(
-                f"{source} is a stream, which cannot be shuffled for training; run `python -m training triples` first"
+                f"{source} is a stream, which cannot be shuffled for training; run the triples command first"
             )

@@ -26,7 +26,9 @@ def read_tar(path: Path) -> Iterator[Row | Reject]:
                 if problem is not None:
                     yield Reject(f"{path.stem}/{member.name}", *problem)
                     continue
-                name, _, extension = member.name.partition(".") if "/" not in member.name else _split(member.name)
+                name, _, extension = (
+                    member.name.partition(".") if "/" not in member.name else _split(member.name)
+                )
                 if name != stem and stem is not None:
                     yield _row(path, stem, columns)
                     columns = {}

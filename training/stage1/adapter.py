@@ -6,6 +6,7 @@ original code trained and then lost, are kept under `base_model.model.decoder.co
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,19 +15,21 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
+from gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
 from training.base_model import frozen
 from training.checkpoint import CheckpointStore
 
 logger = logging.getLogger(__name__)
 
 FILE = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 LAST_CONV = "decoder.conv_out"
+ORIGINAL_AVERAGE = "gm_decoder_ema.pth"
 
 
 def install_adapter(vae: AutoencoderKL, rank: int) -> AutoencoderKL:
@@ -48,13 +51,22 @@ def last_conv(vae: AutoencoderKL) -> nn.Conv2d:
 
 def adapter_tensors(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Trained tensors of a VAE (or their averages) under PEFT's names."""
-    return {PREFIX + name.replace(".default.", "."): value.detach().cpu().contiguous() for name, value in named.items()}
+    return {
+        PREFIX + name.replace(".default.", "."): value.detach().cpu().contiguous()
+        for name, value in named.items()
+    }
 
 
 def save_adapter(named: Mapping[str, Tensor], folder: Path) -> None:
-    """Write the adapter folder."""
+    """Write a PEFT adapter folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(adapter_tensors(named), folder / FILE, metadata={"format": "pt"})
+    tensors = adapter_tensors(named)
+    save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    downs = {name: value for name, value in tensors.items() if name.endswith(".lora_A.weight")}
+    rank = next(iter(downs.values())).shape[0]
+    targets = [name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in downs]
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none", "target_modules": targets}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
 def find_adapter(path: Path, *, prefer_average: bool = True) -> Path:
@@ -71,21 +83,43 @@ def find_adapter(path: Path, *, prefer_average: bool = True) -> Path:
     for folder in folders:
         if (folder / FILE).is_file():
             return folder / FILE
-    raise ModelFileError(f"no {FILE} in {path} or its checkpoints; expected a Stage 1 output or adapter folder")
+    raise ModelFileError(
+        f"no {FILE} in {path} or its checkpoints; expected a Stage 1 output or adapter folder"
+    )
 
 
-def load_adapter(vae: AutoencoderKL, file: Path) -> AutoencoderKL:
-    """Install and fill the adapter in a plain VAE. The rank is the file's.
+def merge_adapter(vae: AutoencoderKL, file: Path) -> AutoencoderKL:
+    """Turn a plain VAE into the trained one, in place: W + B A for every layer the adapter has.
 
-    Raises: ModelFileError when the file was trained on another architecture.
+    Adapters of the original code lack the last conv; it is taken from a `gm_decoder_ema.pth` beside the
+    adapter's folder where there is one.
+
+    Raises: ModelFileError when the adapter does not fit.
     """
-    tensors = load_file(file)
-    ranks = {value.shape[0] for name, value in tensors.items() if name.endswith(".lora_A.weight")}
-    if len(ranks) != 1:
-        raise ModelFileError(f"{file} holds LoRA of ranks {sorted(ranks)}, expected one rank")
-    install_adapter(vae, ranks.pop())
-    fill_adapter(vae, tensors, str(file))
+    base = vae.state_dict()
+    vae.load_state_dict(merge_lora(base, read_adapter(file, base), scale=stated_scale(file)))
     return frozen(vae)
+
+
+def read_adapter(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter's tensors, completed by the last conv where the original code kept it elsewhere."""
+    tensors = load_file(file)
+    if not missing_conv_out(tensors):
+        return tensors
+    average = file.parent.parent / ORIGINAL_AVERAGE
+    if not average.is_file():
+        logger.warning("%s lacks the trained %s; its maps differ from those in training", file, LAST_CONV)
+        return tensors
+    state = torch.load(average, map_location="cpu", weights_only=True)
+    whole = conv_out_from_ema(state, base)
+    base_layer = f"{PREFIX}{LAST_CONV}.base_layer"
+    return tensors | {base_layer + name.removeprefix(LAST_CONV): value for name, value in whole.items()}
+
+
+def stated_scale(file: Path) -> float:
+    """alpha / r of the adapter's folder, 1 where it says nothing."""
+    config = file.parent / CONFIG
+    return lora_scale(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else 1.0
 
 
 def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -96,9 +130,6 @@ def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str)
         if ".lora_" in name or name.startswith(f"{LAST_CONV}.base_layer.")
     }
     missing = sorted(expected.keys() - tensors.keys())
-    if missing and all(f"{LAST_CONV}.base_layer." in name for name in missing):
-        logger.warning("%s lacks the trained base of %s; maps will differ from training", source, LAST_CONV)
-        missing = []
     misfits = [n for n in tensors if n not in expected or expected[n].shape != tensors[n].shape]
     if missing or misfits:
         raise ModelFileError(
@@ -108,33 +139,3 @@ def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str)
     with torch.no_grad():
         for name, value in tensors.items():
             expected[name].copy_(value)
-
-
-def load_original_average(vae: AutoencoderKL, file: Path) -> None:
-    """Fill an adapted VAE from the original code's `gm_decoder_ema.pth`, which alone kept the last conv.
-
-    Raises: ModelFileError when the tensors do not line up with this VAE's.
-    """
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    shadow = state.get("shadow_params", []) if isinstance(state, dict) else []
-    parameters = list(vae.parameters())
-    if [value.shape for value in shadow] != [parameter.shape for parameter in parameters]:
-        raise ModelFileError(f"{file} holds {len(shadow)} averages; the VAE has {len(parameters)} other parameters")
-    with torch.no_grad():
-        for parameter, value in zip(parameters, shadow, strict=True):
-            parameter.copy_(value)
-
-
-def merged_state(vae: AutoencoderKL) -> dict[str, Tensor]:
-    """State dict of the plain VAE that computes the same: W + B A for every adapted layer."""
-    merged: dict[str, Tensor] = {}
-    adapted = {name: module for name, module in vae.named_modules() if isinstance(module, LoraLayer)}
-    for name, value in vae.state_dict().items():
-        module_name, _, leaf = name.partition(".base_layer.")
-        if ".lora_" in name:
-            continue
-        if leaf == "weight":
-            layer: Any = adapted[module_name]
-            value = value + layer.get_delta_weight("default").to(value)
-        merged[f"{module_name}.{leaf}" if leaf else name] = value.detach().clone()
-    return merged

@@ -35,7 +35,7 @@ def supervised_loss(hdr: Tensor, truth: Tensor, offset: float) -> Tensor:
 
 
 def adaptive_weight(reference_gradient: Tensor, adversarial_gradient: Tensor) -> Tensor:
-    """Ratio of gradient norms at the last layer, so that the adversarial term pulls as hard as the reference."""
+    """Ratio of gradient norms at the last layer: the adversarial term pulls as hard as the reference."""
     ratio = reference_gradient.norm() / adversarial_gradient.norm().clamp(min=1e-8)
     return ratio.clamp(max=MAX_ADAPTIVE_WEIGHT).detach()
 
@@ -62,7 +62,9 @@ class PerceptualLoss(nn.Module):
 
     def _look(self, picture: Tensor) -> Tensor:
         # Nearest, not bilinear: the published objective.
-        small = nn.functional.interpolate(picture.float(), size=(PERCEPTUAL_SIDE, PERCEPTUAL_SIDE), mode="nearest")
+        small = nn.functional.interpolate(
+            picture.float(), size=(PERCEPTUAL_SIDE, PERCEPTUAL_SIDE), mode="nearest"
+        )
         return self.features((small - self.mean) / self.std)
 
 
@@ -81,7 +83,9 @@ def vgg_features() -> nn.Sequential:
 
 def _read_vgg(path: Path, features: nn.Sequential) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ConfigError(f"perceptual_weights {path} does not exist; give a local VGG-19 file or leave it out")
+        raise ConfigError(
+            f"perceptual_weights {path} does not exist; give a local VGG-19 file or leave it out"
+        )
     if path.suffix == ".safetensors":
         stored = load_file(path)
     else:

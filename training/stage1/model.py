@@ -14,7 +14,7 @@ from gm_core.tonemap import STAGE1_OPERATORS, gamut_reduce
 
 
 class Explained(NamedTuple):
-    """gain_map: Eq. (1)'s map. hdr: linear BT.2020, 1.0 = SDR white. sdr: what hdr looks like reduced. [B,3,H,W]."""
+    """[B,3,H,W] each: Eq. (1)'s map; linear BT.2020, 1.0 = SDR white; what hdr looks like when reduced."""
 
     gain_map: Tensor
     hdr: Tensor
@@ -22,7 +22,7 @@ class Explained(NamedTuple):
 
 
 class Stage1Model(nn.Module):
-    """Encoder, decoder, Eq. (1), compression and gamut reduction in one forward, so that DDP and autocast see it.
+    """Encoder, decoder, Eq. (1), compression and gamut reduction: one forward, which DDP and autocast see.
 
     Args:
         vae: with the adapter installed.

@@ -43,7 +43,11 @@ class Stage1Task:
         if config.gradient_checkpointing:
             vae.enable_gradient_checkpointing()
         self.model = Stage1Model(
-            vae, spec=config.spec, coding=config.coding, operator=config.bright_tmo, clamp_peak=config.clamp_peak
+            vae,
+            spec=config.spec,
+            coding=config.coding,
+            operator=config.bright_tmo,
+            clamp_peak=config.clamp_peak,
         )
         self.perceptual = None
         if config.perceptual_weights is not None and config.perceptual_weight > 0:
@@ -68,7 +72,9 @@ class Stage1Task:
         device = self.accelerator.device
         self.model.to(device)
         shared: dict[str, Any] = {
-            "accelerator": self.accelerator, "config": self.config, "total_steps": total_steps
+            "accelerator": self.accelerator,
+            "config": self.config,
+            "total_steps": total_steps,
         }
         self.optimisation = Optimisation(module=self.model.vae, rate=self.config.learning_rate, **shared)
         self.network = self.accelerator.prepare_model(self.model)
@@ -92,7 +98,9 @@ class Stage1Task:
         values: dict[str, float] = {}
         for position, batch in enumerate(batches):
             last = position == len(batches) - 1
-            for name, value in self._backward(batch, len(batches), generate, criticise, playing, last).items():
+            for name, value in self._backward(
+                batch, len(batches), generate, criticise, playing, last
+            ).items():
                 values[name] = values.get(name, 0.0) + value / len(batches)
         applied = self.optimisation.apply(step) if generate else {"skipped": 0.0}
         if criticise:
@@ -102,7 +110,13 @@ class Stage1Task:
         return {**values, **applied, "rejected": float(self.rejects.total)}
 
     def _backward(
-        self, batch: list[Loaded[Photo]], parts: int, generate: bool, criticise: bool, playing: bool, last: bool
+        self,
+        batch: list[Loaded[Photo]],
+        parts: int,
+        generate: bool,
+        criticise: bool,
+        playing: bool,
+        last: bool,
     ) -> dict[str, float]:
         for loaded in batch:
             self.rejects.add(1 + len(loaded.rejects), loaded.rejects)
@@ -185,7 +199,9 @@ class Stage1Task:
             save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema")
         self.optimisation.save(folder, "optimiser")
         if self.discriminator is not None:
-            weights = {name: value.cpu().contiguous() for name, value in self.discriminator.state_dict().items()}
+            weights = {
+                name: value.cpu().contiguous() for name, value in self.discriminator.state_dict().items()
+            }
             (folder / "discriminator").mkdir()
             save_file(weights, folder / "discriminator" / "diffusion_pytorch_model.safetensors")
             self.critic_optimisation.save(folder, "discr_optimiser")
@@ -210,7 +226,9 @@ def draw_changes(config: Stage1Config, numbers: Sequence[int]) -> ExposureChange
     """Exposure damage per sample, or (as published) the same for the whole batch."""
     drawn = numbers if config.exposure_per_sample else numbers[:1]
     changes = [
-        draw_exposure(1, generator=generator(config.seed, "exposure", n), probability=config.exposure_probability)
+        draw_exposure(
+            1, generator=generator(config.seed, "exposure", n), probability=config.exposure_probability
+        )
         for n in drawn
     ]
     repeats = 1 if config.exposure_per_sample else len(numbers)

@@ -28,7 +28,9 @@ class Stage1Validation:
         self.pictures: list[Tensor] | None = None
 
     @torch.no_grad()
-    def run(self, step: int, model: Stage1Model, trackers: Trackers, device: torch.device) -> dict[str, float]:
+    def run(
+        self, step: int, model: Stage1Model, trackers: Trackers, device: torch.device
+    ) -> dict[str, float]:
         """Write `validation/step-<n>.png` and return the figures."""
         if self.pictures is None:
             self.pictures = load_pictures(self.config)
@@ -68,5 +70,7 @@ def load_pictures(config: Stage1Config) -> list[Tensor]:
     for file in files[:MAX_PICTURES]:
         picture = decode_sdr(read_bytes(file))
         scale = min(1.0, config.resolution / min(picture.size))
-        loaded.append(from_image(picture.resize((round(picture.width * scale), round(picture.height * scale)))))
+        loaded.append(
+            from_image(picture.resize((round(picture.width * scale), round(picture.height * scale))))
+        )
     return loaded

@@ -55,7 +55,9 @@ class LatentEncoder:
             # a resumed run, which finds more of them in the cache, sees the same numbers.
             moments = [triple.moments or self._remembered(self.cache, triple, device) for triple in triples]
         numbers = [triple.number for triple in triples]
-        return self._latent(moments, "sdr", numbers, device), self._latent(moments, "gain_map", numbers, device)
+        return self._latent(moments, "sdr", numbers, device), self._latent(
+            moments, "gain_map", numbers, device
+        )
 
     def coded_map(self, sdr: Tensor, stored: Tensor, row: Row) -> Tensor:
         """The map as the model is to see it, [3,H,W] in [0,1], from the one stored with the row."""
@@ -83,7 +85,9 @@ class LatentEncoder:
     def _latent(
         self, moments: Sequence[dict[str, Tensor]], name: str, numbers: Sequence[int], device: torch.device
     ) -> Tensor:
-        mean, spread = torch.stack([entry[name] for entry in moments]).to(device, torch.float32).chunk(2, dim=1)
+        mean, spread = (
+            torch.stack([entry[name] for entry in moments]).to(device, torch.float32).chunk(2, dim=1)
+        )
         if self.sample:
             mean = mean + spread * normal(self.seed, f"posterior {name}", numbers, mean.shape[1:]).to(device)
         return mean * self.vae.config.scaling_factor

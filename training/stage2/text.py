@@ -22,7 +22,9 @@ class CaptionEncoder:
         cache: keeps the states of captions seen before.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, *, mask_padding: bool, cache: ContentCache | None) -> None:
+    def __init__(
+        self, tokenizer: Any, encoder: Any, *, mask_padding: bool, cache: ContentCache | None
+    ) -> None:
         self.tokenizer = tokenizer
         self.encoder = encoder
         self.mask_padding = mask_padding

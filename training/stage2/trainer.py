@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -63,8 +62,12 @@ class Stage2Task:
             seed=config.seed,
             cache=posteriors,
         )
-        rule = CropRule(config.seed, config.center_crop, config.random_flip,
-                        config.cache_variants if cache is not None else None)
+        rule = CropRule(
+            config.seed,
+            config.center_crop,
+            config.random_flip,
+            config.cache_variants if cache is not None else None,
+        )
         known = posteriors.get if posteriors is not None else _nothing_cached
         self.dataset = SampleDataset(table, functools.partial(load_triple, rule, known))
         self.rejects = RejectCounter(config.max_reject_fraction)
@@ -102,8 +105,14 @@ class Stage2Task:
         triples = [loaded.sample for loaded in batch]
         numbers = [triple.number for triple in triples]
         condition, gain_map = self.latents(triples, device)
-        noise = draw_noise(config.seed, numbers, gain_map.shape[1:], timesteps=len(self.alphas),
-                           offset=config.noise_offset, perturbation=config.input_perturbation)
+        noise = draw_noise(
+            config.seed,
+            numbers,
+            gain_map.shape[1:],
+            timesteps=len(self.alphas),
+            offset=config.noise_offset,
+            perturbation=config.input_perturbation,
+        )
         return denoising_loss(
             self.predict,
             condition=condition,

@@ -67,7 +67,9 @@ class Stage2Validation:
         trackers.picture(step, "validation", sheet)
         return average([values for _, values in results])
 
-    def _run_case(self, number: int, case: Case, unet: Any, device: torch.device) -> tuple[Tensor, dict[str, float]]:
+    def _run_case(
+        self, number: int, case: Case, unet: Any, device: torch.device
+    ) -> tuple[Tensor, dict[str, float]]:
         config = self.config
         latent = encode_picture(self.vae, case.sdr.to(device))
         context = self.captions([case.caption], device)
@@ -77,7 +79,9 @@ class Stage2Validation:
 
         noise = normal(config.seed, "validation", [number], latent.shape[1:]).to(device)
         scheduler = make_scheduler("euler", self.alphas, config.prediction_type, config.scheduler_config)
-        result = sample_gain_map(network, latent, noise, scheduler, config.validation_sampling_steps, config.seed)
+        result = sample_gain_map(
+            network, latent, noise, scheduler, config.validation_sampling_steps, config.seed
+        )
         coded = decode_latent(self.vae, result).cpu()
         gain_map = config.coding.to_gain_map(coded, spec=config.spec)
         hdr = merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=config.spec)
@@ -89,7 +93,9 @@ class Stage2Validation:
 
     def _figures(self, sdr: Tensor, hdr: Tensor, gain_map: Tensor) -> dict[str, float]:
         truth = merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.config.spec)
-        pair = [convert_primaries(picture, self.config.gamut, "bt709").clamp(min=0) for picture in (hdr, truth)]
+        pair = [
+            convert_primaries(picture, self.config.gamut, "bt709").clamp(min=0) for picture in (hdr, truth)
+        ]
         return {"val_pu21_psnr": float(pu21_psnr(pair[0], pair[1])[0])}
 
     def _probe(self, network: Any, condition: Tensor, gain_map: Tensor, noise: Tensor) -> float:
@@ -124,14 +130,18 @@ def load_cases(config: Stage2Config) -> list[Case]:
             image_root=config.image_root,
             limit=config.validation_samples,
         )
-        return [case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None]
+        return [
+            case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None
+        ]
     if config.validation_image_dir is None:
         return []
     folder = Path(config.validation_image_dir)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     prompts = read_prompts(config.validation_prompts, config.validation_prompt_file) or [""] * len(files)
     if not files or len(prompts) < min(len(files), config.validation_samples):
-        raise ConfigError(f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up")
+        raise ConfigError(
+            f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up"
+        )
     pairs = list(zip(files, prompts, strict=False))[: config.validation_samples]
     return [Case(file.stem, prompt, _cropped(file, config)[0], None) for file, prompt in pairs]
 
@@ -150,7 +160,9 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
 def average(results: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean of each figure over the results that have it."""
     names = sorted({name for values in results for name in values})
-    return {name: sum(v[name] for v in results if name in v) / sum(name in v for v in results) for name in names}
+    return {
+        name: sum(v[name] for v in results if name in v) / sum(name in v for v in results) for name in names
+    }
 
 
 def _triple_case(row: Row | Reject, config: Stage2Config) -> Case | None:

@@ -1,0 +1,252 @@
+"""`python -m training generate`: text or pictures to SDR, gain map and HDR files, without ComfyUI."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gm_core.gain_map import GainMapSpec, merge_hdr
+from gm_core.model_info import GainMapModelInfo
+from gm_core.resample import resize_to_working, upsample_gain_map
+from training.base_model import load_scheduler, load_text, load_unet, load_vae
+from training.config import GenerateConfig
+from training.data.decode import decode_sdr, read_bytes
+from training.data.sources import PICTURES
+from training.errors import ConfigError, DatasetError, RejectedSample
+from training.gm_unet import load_gm_unet
+from training.outputs import Result, write_result
+from training.pictures import decode_latent, encode_picture, from_image
+from training.sampling import make_scheduler, sample_dual, sample_gain_map
+from training.stage2.text import CaptionEncoder, ConstantContext
+from training.stage2.validation import read_prompts
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_STEPS = 30
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a generation needs beside the networks."""
+
+    steps: int
+    scheduler: str
+    scheduler_config: str | None
+    guidance_scale: float
+    seed: int
+
+
+class GainMapDiffusion:
+    """The networks of Stage 3 on one device.
+
+    Args:
+        config: names the files.
+        with_text: also load what text to HDR needs: SDR UNet and text encoder.
+    """
+
+    def __init__(self, config: GenerateConfig, *, with_text: bool) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = DTYPES[config.mixed_precision]
+        model = config.pretrained_model_name_or_path
+        base_unet = load_unet(model)
+        loaded = load_gm_unet(config.unet_ckpt, base_unet.config)
+        self.info: GainMapModelInfo = loaded.info
+        self.stored_context = loaded.text_context
+        self.gm_unet: Any = loaded.unet.to(self.device, self.dtype)
+        self.sdr_unet: Any = base_unet.eval().to(self.device, self.dtype) if with_text else None
+        self.vae = load_vae(model).to(self.device)
+        self.alphas: Tensor = load_scheduler(model).alphas_cumprod
+        self.captions: CaptionEncoder | ConstantContext | None = None
+        if with_text or self.stored_context is None:
+            tokenizer, encoder = load_text(model)
+            self.captions = CaptionEncoder(tokenizer, encoder.to(self.device), mask_padding=False, cache=None)
+
+    def steps(self, wanted: int) -> int:
+        """Sampler steps: as wanted, else the model's own, else 30."""
+        return wanted or self.info.steps or DEFAULT_STEPS
+
+    def context(self, prompt: str) -> Tensor:
+        """Text state [1,n,c] of the gain-map branch: stored where there is no prompt or no text at all."""
+        stored = self.stored_context
+        if stored is not None and (not prompt or stored.shape[1] == 1):
+            return stored.to(self.device, self.dtype)
+        return self._spoken(prompt)
+
+    def from_latent(self, latent: Tensor, prompt: str, settings: Settings) -> Tensor:
+        """Gain-map latent of SDR latents [1,4,h,w] in model space."""
+        scheduler = self._scheduler(settings, self.info.prediction)
+        noise = start_noise(latent, settings.seed)
+        return sample_gain_map(
+            self._network(self.gm_unet, self.context(prompt)),
+            latent,
+            noise,
+            scheduler,
+            settings.steps,
+            settings.seed,
+        )
+
+    def from_text(self, prompt: str, negative: str, size: int, settings: Settings) -> tuple[Tensor, Tensor]:
+        """SDR and gain-map latents [1,4,h,w] in model space for a prompt."""
+        like = torch.empty(1, 4, size // 8, size // 8, device=self.device)
+        guided = self._guided(self._spoken(prompt), self._spoken(negative), settings.guidance_scale)
+        return sample_dual(
+            guided,
+            self._network(self.gm_unet, self.context(prompt)),
+            start_noise(like, settings.seed),
+            self._scheduler(settings, "eps"),
+            settings.steps,
+            self.info.prediction,
+            settings.seed,
+        )
+
+    def _spoken(self, text: str) -> Tensor:
+        assert self.captions is not None
+        return self.captions([text], self.device).to(self.dtype)
+
+    def _scheduler(self, settings: Settings, prediction: str) -> Any:
+        return make_scheduler(settings.scheduler, self.alphas, prediction, settings.scheduler_config)
+
+    def _network(self, unet: Any, context: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        def predict(sample: Tensor, t: Tensor) -> Tensor:
+            # The sampler's arithmetic stays in float32 whatever the network runs in.
+            return unet(sample.to(self.dtype), t, encoder_hidden_states=context).sample.float()
+
+        return predict
+
+    def _guided(self, positive: Tensor, negative: Tensor, scale: float) -> Callable[[Tensor, Tensor], Tensor]:
+        conditional = self._network(self.sdr_unet, positive)
+        if scale <= 1:
+            return conditional
+        unconditional = self._network(self.sdr_unet, negative)
+
+        def predict(sample: Tensor, t: Tensor) -> Tensor:
+            free = unconditional(sample, t)
+            return free + scale * (conditional(sample, t) - free)
+
+        return predict
+
+
+def run(config: GenerateConfig) -> None:
+    """Convert every picture, or render every prompt."""
+    prompts = read_prompts(config.validation_prompts, config.validation_prompt_file)
+    files = [] if config.sdr_input_path is None else find_pictures(Path(config.sdr_input_path))
+    output = Path(config.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
+    config.save(output / "config.yaml")
+    models = GainMapDiffusion(config, with_text=not files or bool(prompts))
+    settings = Settings(
+        steps=models.steps(config.num_inference_steps),
+        scheduler=config.scheduler,
+        scheduler_config=config.scheduler_config,
+        guidance_scale=config.guidance_scale,
+        seed=config.seed,
+    )
+    spec = models.info.spec if config.qmax is None else GainMapSpec(qmax=config.qmax)
+    done = _convert(models, config, settings, spec, files, prompts) if files else 0
+    if not files:
+        done = _render(models, config, settings, spec, prompts)
+    logger.info("wrote %d results to %s", done, output)
+
+
+def _convert(
+    models: GainMapDiffusion,
+    config: GenerateConfig,
+    settings: Settings,
+    spec: GainMapSpec,
+    files: Sequence[tuple[str, Path]],
+    prompts: Sequence[str],
+) -> int:
+    prompt = prompts[0] if prompts else ""
+    done = 0
+    for name, file in files:
+        try:
+            sdr = from_image(decode_sdr(read_bytes(file), min_side=8)).to(models.device)
+        except RejectedSample as reject:
+            logger.warning("%s left out: %s", file, reject)
+            continue
+        result = convert_picture(models, config, settings, spec, sdr, prompt)
+        write_result(result, Path(config.output_dir), name, config)
+        logger.info("%s", name)
+        done += 1
+    if not done:
+        raise DatasetError(f"none of the {len(files)} pictures in {config.sdr_input_path} could be read")
+    return done
+
+
+def convert_picture(
+    models: GainMapDiffusion,
+    config: GenerateConfig,
+    settings: Settings,
+    spec: GainMapSpec,
+    sdr: Tensor,
+    prompt: str,
+) -> Result:
+    """One picture [1,3,H,W] in [0,1] to HDR at its own size."""
+    small = resize_to_working(sdr, config.resolution)
+    noise = None
+    if config.sample_latents:
+        shape = (1, 4, small.shape[2] // 8, small.shape[3] // 8)
+        # Not the sampler's noise: the picture's own uncertainty is another draw.
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed + 1)).to(sdr)
+    latent = encode_picture(models.vae, small, noise)
+    coded = decode_latent(models.vae, models.from_latent(latent, prompt, settings))
+    if coded.shape[2:] != sdr.shape[2:]:
+        coded = upsample_gain_map(coded, sdr)
+    base = sdr
+    if config.base_layer == "reconstruction":
+        copy = decode_latent(models.vae, latent)
+        base = torch.nn.functional.interpolate(copy, size=sdr.shape[2:], mode="bicubic").clamp(0, 1)
+    return merged(base, coded, models.info, spec)
+
+
+def _render(
+    models: GainMapDiffusion,
+    config: GenerateConfig,
+    settings: Settings,
+    spec: GainMapSpec,
+    prompts: Sequence[str],
+) -> int:
+    size = config.resolution or 512
+    for number, prompt in enumerate(prompts):
+        sdr_latent, gm_latent = models.from_text(prompt, config.negative_prompt, size, settings)
+        sdr, coded = decode_latent(models.vae, sdr_latent), decode_latent(models.vae, gm_latent)
+        write_result(merged(sdr, coded, models.info, spec), Path(config.output_dir), f"{number:04d}", config)
+        logger.info("%04d %s", number, prompt)
+    return len(prompts)
+
+
+def merged(sdr: Tensor, coded: Tensor, info: GainMapModelInfo, spec: GainMapSpec) -> Result:
+    """Eq. (1) on a picture and the model's coded map, both [1,3,H,W]."""
+    gain_map = info.coding.to_gain_map(coded, spec=info.spec)
+    hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
+    return Result(sdr[0].cpu(), gain_map[0].cpu(), hdr[0].cpu(), info.gamut, spec)
+
+
+def start_noise(like: Tensor, seed: int) -> Tensor:
+    """The noise that ComfyUI draws for this seed and shape: on the CPU, then moved."""
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like.device)
+
+
+def find_pictures(path: Path) -> list[tuple[str, Path]]:
+    """(name, file) for a picture or for every picture below a folder; names are unique.
+
+    Raises: ConfigError when there is none.
+    """
+    if path.is_file():
+        return [(path.stem, path)]
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+    if not files:
+        raise ConfigError(f"sdr_input_path {path} holds no pictures; expected {', '.join(sorted(PICTURES))}")
+    stems = ["_".join(file.relative_to(path).with_suffix("").parts) for file in files]
+    doubled = {stem for stem in stems if stems.count(stem) > 1}
+    return [
+        (f"{stem}_{file.suffix[1:]}" if stem in doubled else stem, file)
+        for stem, file in zip(stems, files, strict=True)
+    ]
