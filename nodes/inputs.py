@@ -18,9 +18,10 @@ def primaries_input(tooltip: str, name: str = "primaries") -> io.Combo.Input:
     return io.Combo.Input(name, options=list(PRIMARIES), default="bt709", tooltip=tooltip)
 
 
-def qmax_input() -> io.Float.Input:
+def qmax_input(optional: bool = False) -> io.Float.Input:
     return io.Float.Input(
         "qmax",
+        optional=optional,
         default=99.0,
         min=0.01,
         max=65535.0,

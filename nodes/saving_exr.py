@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr
 from ..gm_core.color import PRIMARIES, convert_primaries
-from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, white_input
+from ..gm_core.gain_map import GainMapSpec
+from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, qmax_input, white_input
 from .output_files import destination, preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import check_same_size, same_batch, to_bchw, to_mask
 
 UNCHANGED = "unchanged"
-LAYERS = ("sdr", "gain_map")
+LAYERS = {"sdr": "sdr", "gain_map": "gainmap"}
+"""Input -> layer name in the file."""
 
 
 def format_inputs() -> list[io.Combo.Input]:
@@ -40,8 +46,14 @@ def format_inputs() -> list[io.Combo.Input]:
 def layer_inputs() -> list[io.Input]:
     return [
         io.Image.Input("sdr", optional=True, tooltip="Saved beside the HDR picture as layer 'sdr'."),
-        io.Image.Input("gain_map", optional=True, tooltip="Saved beside it as layer 'gain_map'."),
-        io.Mask.Input("mask", optional=True, tooltip="Saved as alpha: masked areas become transparent."),
+        io.Image.Input("gain_map", optional=True, tooltip="Saved beside it as layer 'gainmap'."),
+        qmax_input(optional=True),
+        io.Mask.Input(
+            "mask",
+            optional=True,
+            tooltip="Saved as alpha: masked areas become transparent. Colours are multiplied by it, "
+            "as OpenEXR asks.",
+        ),
     ]
 
 
@@ -77,30 +89,44 @@ class SaveEXR(io.ComfyNode):
         white_nits: float,
         sdr: torch.Tensor | None = None,
         gain_map: torch.Tensor | None = None,
+        qmax: float = GainMapSpec.qmax,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         target = primaries if save_as == UNCHANGED else save_as
         linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, target)
         pictures = layers(linear, sdr, gain_map, mask)
-        attributes = workflow_metadata(cls.hidden)
-
-        def encode(number: int) -> tuple[bytes, str]:
-            arrays = {name: cleaned(batch[number], keep_negative=True) for name, batch in pictures.items()}
-            data = encode_exr(
-                arrays["hdr"][0],
-                primaries=target,
-                white_nits=white_nits,
-                attributes=attributes,
-                half=bit_depth == "half",
-                compression=compression,
-                alpha=1.0 - arrays["mask"][0][..., 0] if mask is not None else None,
-                layers={name: arrays[name][0] for name in LAYERS if name in arrays},
-            )
-            return data, "; ".join(f"{name}: {found}" for name, (_, found) in arrays.items() if found)
-
+        options = {
+            "primaries": target,
+            "white_nits": white_nits,
+            "attributes": workflow_metadata(cls.hidden) | ({} if gain_map is None else equation(qmax)),
+            "half": bit_depth == "half",
+            "compression": compression,
+        }
         height, width = linear.shape[-2:]
-        files = save_batch(len(pictures["hdr"]), destination(filename_prefix, width, height), ".exr", encode)
+        folder = destination(filename_prefix, width, height)
+        files = save_batch(len(pictures["hdr"]), folder, ".exr", partial(encode, pictures, options))
         return report(files, preview(convert_primaries(linear, target, "bt709")))
+
+
+def encode(
+    pictures: Mapping[str, torch.Tensor], options: Mapping[str, Any], number: int
+) -> tuple[bytes, str]:
+    """Picture `number` of the batches as a file, and what had to be replaced in it."""
+    arrays = {name: cleaned(batch[number], keep_negative=True) for name, batch in pictures.items()}
+    hdr = arrays["hdr"][0]
+    alpha = None
+    if "mask" in arrays:
+        alpha = 1.0 - arrays["mask"][0][..., 0]
+        hdr = hdr * alpha[..., None]
+    stored = {LAYERS[name]: arrays[name][0] for name in LAYERS if name in arrays}
+    data = encode_exr(hdr, alpha=alpha, layers=stored, **options)
+    return data, "; ".join(f"{name}: {found}" for name, (_, found) in arrays.items() if found)
+
+
+def equation(qmax: float) -> dict[str, float]:
+    """The constants that the gain map in the file is meant for."""
+    spec = GainMapSpec(qmax=qmax)
+    return {"gm.qmax": spec.qmax, "gm.gamma": spec.gamma, "gm.offset": spec.offset}
 
 
 def layers(

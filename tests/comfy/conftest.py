@@ -11,11 +11,13 @@ import importlib
 import os
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -68,7 +70,7 @@ class Host:
         from comfy.cli_args import args
 
         args.cpu, args.base_directory, args.disable_api_nodes = True, str(base), True
-        # Before `nodes`, which puts ComfyUI/comfy first on sys.path, where utils.py shadows the utils package.
+        # Before `nodes`, which puts ComfyUI/comfy first on sys.path: its utils.py would win.
         importlib.import_module("utils.extra_config")
         self.execution = importlib.import_module("execution")
         self.nodes = importlib.import_module("nodes")
@@ -92,7 +94,7 @@ class Host:
         return self.nodes.NODE_CLASS_MAPPINGS[node_id]
 
     def call(self, node_id: str, *, hidden: dict | None = None, **inputs: Any) -> Any:
-        """Runs one node's execute with its defaults filled in; returns its NodeOutput."""
+        """Runs one node as the executor does, with its defaults filled in; returns its NodeOutput."""
         cls = self.node(node_id)
         types = cls.INPUT_TYPES()
         given = {
@@ -102,6 +104,7 @@ class Host:
 
     def run(self, graph: dict) -> dict:
         """Runs an API graph as POST /prompt would; returns what the nodes report to the browser."""
+        self.executor.reset()
         prompt_id = uuid.uuid4().hex
         valid, error, outputs, node_errors = self.loop.run_until_complete(
             self.execution.validate_prompt(prompt_id, graph, None)
@@ -110,13 +113,21 @@ class Host:
             raise ValueError(f"{error} {node_errors}")
         self.loop.run_until_complete(self.executor.execute_async(graph, prompt_id, {}, outputs))
         if not self.executor.success:
-            problem = [text for kind, text in self.executor.status_messages if kind == "execution_error"][-1]
+            messages = self.executor.status_messages
+            problem = next(text for kind, text in messages if kind == "execution_error")
             raise NodeError(f"{problem['node_type']}: {problem['exception_message']}")
         return self.executor.history_result["outputs"]
 
     def value(self, node: str, output: int = 0) -> Any:
         """What a node of the last graph passed on."""
         return self.executor.caches.outputs.get(node).outputs[output][0]
+
+
+@pytest.fixture(autouse=True)
+def inference_mode() -> Iterator[None]:
+    """As ComfyUI's executor runs nodes."""
+    with torch.inference_mode():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +147,12 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 def models(host: Host) -> ModuleType:
     """Random model files: see models.py."""
     return load_file("models")
+
+
+@pytest.fixture(scope="session")
+def comfy(host: Host) -> ModuleType:
+    """ComfyUI's own package; importable only once the host is set up."""
+    return importlib.import_module("comfy")
 
 
 @pytest.fixture

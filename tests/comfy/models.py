@@ -1,4 +1,7 @@
-"""Model files with random weights from fixed seeds: they show plumbing, not pictures. Needs ComfyUI on the path."""
+"""Model files with random weights from fixed seeds: they show plumbing, not pictures.
+
+Imported once ComfyUI is on the path.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,15 @@ SMALL = {
     "num_res_blocks": [1, 1, 1],
     "transformer_depth": [0, 0, 1],
     "transformer_depth_output": [0, 0, 0, 0, 1, 1],
+    "transformer_depth_middle": 1,
+    "context_dim": 64,
+}
+TINY = {
+    "model_channels": 64,
+    "channel_mult": [1],
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
     "transformer_depth_middle": 1,
     "context_dim": 64,
 }
@@ -85,7 +97,7 @@ def write_builtin(folder: Path) -> None:
     """What stands in for the weights that ship with the pack."""
     context = torch.randn(1, 1, 64, generator=torch.Generator().manual_seed(2))
     save(
-        {**unet(SMALL), "gmhdr.text_context": context},
+        {**unet(TINY), "gmhdr.text_context": context},
         folder / "gm_unet_builtin.safetensors",
         BUILT_IN_METADATA,
     )

@@ -1,0 +1,123 @@
+"""Load HDR Image: what was saved comes back, as HDR and as SDR picture plus gain map."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+READ_ONLY_FOLDERS = "outside ComfyUI's"
+
+
+def hdr_picture(height=32, width=48, peak=60.0):
+    return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0)) ** 4 * peak
+
+
+@pytest.fixture
+def saved(host):
+    """Saves a picture with one of the savers and copies it into the input folder."""
+
+    def run(node_id, **inputs):
+        entry = host.call(node_id, **inputs).ui["images"][-1]
+        path = host.base / "output" / entry["subfolder"] / entry["filename"]
+        shutil.copy(path, host.base / "input" / f"{node_id}{path.suffix}")
+        return f"{node_id}{path.suffix}"
+
+    return run
+
+
+def check_split(host, hdr, sdr, gain_map, qmax) -> None:
+    merged = host.call("GMHDRMerge", sdr=sdr, gain_map=gain_map, qmax=qmax).args[0]
+    torch.testing.assert_close(merged, hdr.clamp(min=0), rtol=1e-3, atol=1e-4)
+    assert gain_map.max() <= 1 and sdr.min() >= 0 and sdr.max() <= 1
+
+
+def test_exr_without_an_sdr_picture(host, saved) -> None:
+    original = hdr_picture()
+    hdr, sdr, gain_map, qmax, mask = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=original)).args
+    assert torch.equal(hdr, original) and mask.shape == (1, 32, 48) and not mask.any()
+    check_split(host, hdr, sdr, gain_map, qmax)
+
+
+def test_ultra_hdr_splits_into_the_picture_that_was_saved(host, saved) -> None:
+    original = hdr_picture(64, 64)
+    base = (original / 60).sqrt()
+    name = saved("GMHDRSaveUltraHDR", hdr=original, sdr=base)
+    hdr, sdr, gain_map, qmax, _ = host.call("GMHDRLoadHDR", image=name).args
+    assert (sdr - base).abs().mean() < 0.03
+    check_split(host, hdr, sdr, gain_map, qmax)
+
+
+def test_radiance(host, saved) -> None:
+    original = hdr_picture()
+    hdr, *split = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveRadiance", hdr=original)).args
+    torch.testing.assert_close(hdr, original, rtol=0, atol=0.3)
+    check_split(host, hdr, *split[:3])
+
+
+def test_primaries_of_the_file_are_converted(host, saved) -> None:
+    original = hdr_picture()
+    name = saved("GMHDRSaveEXR", hdr=original, save_as="bt2020")
+    as_file = host.call("GMHDRLoadHDR", image=name, convert_to="as in the file").args[0]
+    converted = host.call("GMHDRLoadHDR", image=name).args[0]
+    assert not torch.allclose(as_file, original, atol=0.1)
+    torch.testing.assert_close(converted, original, rtol=1e-4, atol=1e-4)
+
+
+def test_alpha_becomes_a_mask(host, saved) -> None:
+    mask = torch.zeros(1, 32, 48)
+    mask[:, :9] = 1
+    name = saved("GMHDRSaveEXR", hdr=hdr_picture(), mask=mask)
+    assert torch.equal(host.call("GMHDRLoadHDR", image=name).args[4], mask)
+
+
+def test_content_decides_not_the_name(host, saved) -> None:
+    name = saved("GMHDRSaveEXR", hdr=hdr_picture())
+    (host.base / "input" / name).rename(host.base / "input/lies.hdr")
+    assert host.call("GMHDRLoadHDR", image="lies.hdr").args[0].max() > 10
+
+
+def test_names_as_core_writes_them(host) -> None:
+    entry = host.call("GMHDRSaveEXR", hdr=hdr_picture()).ui["images"][-1]
+    name = f"{entry['subfolder']}/{entry['filename']} [output]"
+    assert host.node("GMHDRLoadHDR").validate_inputs(image=name) is True
+    assert host.call("GMHDRLoadHDR", image=name).args[0].shape == (1, 32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.exr", "/etc/passwd", "a/../../secret.exr", "../secret.exr [output]"]
+)
+def test_nothing_outside_the_folders_is_read(host, name) -> None:
+    (host.base / "secret.exr").write_bytes(b"x")
+    assert READ_ONLY_FOLDERS in host.node("GMHDRLoadHDR").validate_inputs(image=name)
+    with pytest.raises(ValueError, match=READ_ONLY_FOLDERS):
+        host.call("GMHDRLoadHDR", image=name)
+
+
+def test_links_out_of_the_input_folder_are_refused(host, tmp_path) -> None:
+    (tmp_path / "x.exr").write_bytes(b"x")
+    (host.base / "input/link.exr").symlink_to(tmp_path / "x.exr")
+    assert READ_ONLY_FOLDERS in host.node("GMHDRLoadHDR").validate_inputs(image="link.exr")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x76\x2f\x31\x01 short", b"\xff\xd8\xff\xe0 cut", b"#?RADIANCE\n", b"GIF89a"]
+)
+def test_damaged_files_are_refused_by_name(host, content) -> None:
+    (host.base / "input/bad.exr").write_bytes(content)
+    with pytest.raises(host.module("gm_core.errors").ImageReadError, match="bad.exr"):
+        host.call("GMHDRLoadHDR", image="bad.exr")
+
+
+def test_a_changed_file_is_read_again(host, saved) -> None:
+    node = host.node("GMHDRLoadHDR")
+    name = saved("GMHDRSaveEXR", hdr=hdr_picture())
+    before = node.fingerprint_inputs(image=name, convert_to="bt709")
+    assert node.fingerprint_inputs(image=name, convert_to="bt709") == before
+    saved("GMHDRSaveEXR", hdr=hdr_picture(peak=2.0, width=20))
+    assert node.fingerprint_inputs(image=name, convert_to="bt709") != before
+
+
+def test_missing_file_says_so(host) -> None:
+    assert "no such file" in host.node("GMHDRLoadHDR").validate_inputs(image="nowhere.exr")

@@ -1,0 +1,99 @@
+"""Prefixes come from workflows, workflows from strangers: nothing outside the output folder is written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+PIXEL = torch.ones(1, 1, 1, 3)
+
+
+@pytest.fixture
+def save(host):
+    def run(prefix, hdr=PIXEL):
+        entry = host.call("GMHDRSaveRadiance", hdr=hdr, filename_prefix=prefix).ui["images"][-1]
+        return host.base / "output" / entry["subfolder"] / entry["filename"]
+
+    return run
+
+
+def everything(folder):
+    return {path for path in folder.rglob("*") if "temp" not in path.parts}
+
+
+HOSTILE = (
+    "../x",
+    "/etc/x",
+    "C:\\x",
+    "\\\\srv\\x",
+    "a/../../x",
+    "..\\x",
+    "a\0b",
+    "a\nb",
+    "a//b",
+    "con",
+    "hdr/NUL.txt",
+    "a:b",
+    "%date:yyyy/MM%/x",
+    "x" * 300,
+    "ä" * 150,
+    "folder./x",
+)
+
+
+@pytest.mark.parametrize("prefix", HOSTILE)
+def test_hostile_prefixes_are_refused_and_leave_nothing(host, save, prefix) -> None:
+    before = everything(host.base)
+    with pytest.raises(ValueError, match="filename_prefix"):
+        save(prefix)
+    assert everything(host.base) == before
+
+
+@pytest.mark.parametrize(
+    "prefix", ["photo", "a b/c", "ünï/🌅 dawn", "sub\\folder\\x", "%year%/%width%x%height%"]
+)
+def test_ordinary_prefixes(save, output, prefix) -> None:
+    path = save(prefix)
+    assert path.is_file() and path.is_relative_to(output)
+
+
+@pytest.mark.parametrize("prefix", ["tray/", "tray\\", "tray//"[:-1], ""])
+def test_a_trailing_slash_names_a_folder_and_overwrites_nothing(save, prefix) -> None:
+    first, second = save(prefix), save(prefix)
+    assert first != second and first.is_file() and second.is_file()
+    assert first.name.startswith("ComfyUI_")
+
+
+def test_links_out_of_the_output_folder_are_refused(save, output, tmp_path) -> None:
+    (output / "escape").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="link leads out"):
+        save("escape/x")
+    with pytest.raises(ValueError, match="link leads out"):
+        save("escape/new/x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_parallel_saves_never_collide(save) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        paths = list(pool.map(lambda _: save("race/x"), range(100)))
+    assert len(set(paths)) == 100 and all(path.stat().st_size for path in paths)
+
+
+def test_a_full_disk_leaves_nothing(host, save, output, monkeypatch) -> None:
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(host.module("gm_core.errors").ImageWriteError, match="No space left"):
+        save("full/x")
+    assert list((output / "full").iterdir()) == []
+
+
+def test_a_folder_that_is_a_file_is_named(host, save, output) -> None:
+    (output / "taken").write_text("x")
+    with pytest.raises(host.module("gm_core.errors").ImageWriteError, match="taken"):
+        save("taken/x")

@@ -1,0 +1,183 @@
+"""Savers: what lands in the files, and what the browser is told."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+SAVERS = ("GMHDRSaveEXR", "GMHDRSaveRadiance", "GMHDRSaveUltraHDR", "GMHDRSaveGainMap")
+WORKFLOW = {"prompt": {"1": {"class_type": "Ünïcode"}}, "extra_pnginfo": {"workflow": {"nodes": []}}}
+
+
+def hdr_picture(batch=1, height=24, width=40, peak=60.0):
+    values = torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
+    return values**4 * peak
+
+
+@pytest.fixture
+def hidden(host):
+    from comfy_api.latest import io
+
+    return {io.Hidden.prompt: WORKFLOW["prompt"], io.Hidden.extra_pnginfo: WORKFLOW["extra_pnginfo"]}
+
+
+@pytest.fixture
+def save(host):
+    def run(node_id, hdr, **inputs):
+        """Saves and returns the paths in the order the browser is told, and the warnings."""
+        if node_id == "GMHDRSaveUltraHDR":
+            inputs.setdefault("sdr", (hdr / hdr.nan_to_num(posinf=0).max()).clamp(0, 1).sqrt())
+        name = "gain_map" if node_id == "GMHDRSaveGainMap" else "hdr"
+        shown = host.call(node_id, **{name: hdr}, **inputs).ui
+        files = [entry for entry in shown["images"] if entry["type"] == "output"]
+        return [host.base / "output" / f["subfolder"] / f["filename"] for f in files], shown.get("text", [])
+
+    return run
+
+
+@pytest.fixture
+def read(host):
+    return host.module("gm_core.codecs.files").read_image
+
+
+def test_exr_keeps_every_value(save, read) -> None:
+    hdr = hdr_picture() - 0.5
+    (path,), warnings = save("GMHDRSaveEXR", hdr, filename_prefix="a/exact")
+    assert np.array_equal(read(path).hdr, hdr[0].numpy()) and not warnings
+    assert path.parent.name == "a" and path.name == "exact_00001_.exr"
+
+
+def test_exr_is_what_openexr_reads(save) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    hdr = hdr_picture()
+    (path,), _ = save("GMHDRSaveEXR", hdr, primaries="bt709", save_as="bt2020", white_nits=100.0)
+    with openexr.File(str(path)) as file:
+        header = file.header()
+        assert header["chromaticities"][:2] == pytest.approx((0.708, 0.292))
+        assert header["whiteLuminance"] == pytest.approx(100.0)
+        white = file.channels()["RGB"].pixels.sum(-1)
+    assert white.shape == (24, 40)
+
+
+def test_exr_layers_and_alpha(save, read) -> None:
+    hdr, sdr, gain_map = hdr_picture(), hdr_picture(peak=1.0), hdr_picture(peak=1.0)
+    mask = torch.zeros(1, 24, 40)
+    mask[:, :5] = 1.0
+    (path,), _ = save("GMHDRSaveEXR", hdr, sdr=sdr, gain_map=gain_map, mask=mask, qmax=49.0)
+    back = read(path)
+    assert back.metadata["gm.qmax"] == 49.0
+    np.testing.assert_allclose(back.sdr, sdr[0].numpy(), atol=1e-5)
+    np.testing.assert_array_equal(back.gain_map, gain_map[0].numpy())
+    np.testing.assert_array_equal(back.alpha, 1 - mask[0].numpy())
+
+
+def test_half_exr_stays_finite(save, read) -> None:
+    (path,), _ = save("GMHDRSaveEXR", torch.full((1, 4, 4, 3), 1e6), bit_depth="half")
+    assert np.isfinite(read(path).hdr).all()
+
+
+def test_ultra_hdr_is_hdr_and_keeps_the_sdr_picture(save, read) -> None:
+    hdr = hdr_picture(height=64, width=64)
+    (path,), _ = save("GMHDRSaveUltraHDR", hdr)
+    back = read(path)
+    assert back.hdr.max() > 20 and back.sdr.shape == (64, 64, 3)
+    assert Image.open(path).format in ("JPEG", "MPO")
+
+
+def test_radiance(save, read) -> None:
+    hdr = hdr_picture()
+    (path,), _ = save("GMHDRSaveRadiance", hdr)
+    np.testing.assert_allclose(read(path).hdr, hdr[0].numpy(), atol=hdr.max().item() / 200)
+
+
+@pytest.mark.parametrize("encoding", ["linear", "log2"])
+def test_gain_map_png_has_16_bits_and_says_how_to_read_it(host, save, encoding) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    gain_map = hdr_picture(peak=1.0) - (0.005 if encoding == "log2" else 0.0)
+    (path,), _ = save("GMHDRSaveGainMap", gain_map, encoding=encoding, qmax=99.0)
+    codes = imagecodecs.png_decode(path.read_bytes())
+    assert codes.dtype == np.uint16 and codes.shape == (24, 40, 3)
+    info = host.module("gm_core.model_info").GainMapModelInfo.from_metadata(Image.open(path).text)
+    back = info.coding.to_gain_map(torch.from_numpy(codes.astype(np.float32) / 65535), spec=info.spec)
+    gain, expected = 1 + back * 99, 1 + gain_map[0] * 99
+    tolerance = {"linear": 99 / 65535, "log2": 1.5e-4}[encoding]
+    torch.testing.assert_close(gain, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_batches_give_one_file_each_and_never_overwrite(save, node_id) -> None:
+    first, _ = save(node_id, hdr_picture(3, peak=1.0), filename_prefix=f"{node_id}/batch")
+    second, _ = save(node_id, hdr_picture(2, peak=1.0), filename_prefix=f"{node_id}/batch")
+    assert len({*first, *second}) == 5 and all(path.is_file() for path in first + second)
+
+
+def test_batch_number_in_names(save) -> None:
+    paths, _ = save("GMHDRSaveRadiance", hdr_picture(2), filename_prefix="shot%batch_num%_####")
+    assert [path.name for path in paths] == ["shot0_####_00001_.hdr", "shot1_####_00001_.hdr"]
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_nan_and_inf_reach_no_file_silently(save, read, node_id) -> None:
+    hdr = hdr_picture(peak=1.0)
+    hdr[0, 0, 0, 0], hdr[0, 1, 1, 1] = float("nan"), float("inf")
+    (path,), warnings = save(node_id, hdr)
+    assert len(warnings) == 1 and "1 NaN" in warnings[0] and path.name in warnings[0]
+    if path.suffix != ".png":
+        assert np.isfinite(read(path).hdr).all()
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_cancel_stops_between_two_pictures(comfy, save, output, monkeypatch, node_id) -> None:
+    def cancel(value, total, preview, **_):
+        comfy.model_management.interrupt_current_processing(value == 2)
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        save(node_id, hdr_picture(5, peak=1.0), filename_prefix=f"cancel/{node_id}")
+    assert len(list((output / "cancel").glob(f"{node_id}*"))) == 2
+
+
+def embedded(path) -> str:
+    return path.read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("node_id", ["GMHDRSaveEXR", "GMHDRSaveUltraHDR", "GMHDRSaveGainMap"])
+def test_workflow_is_embedded_unless_disabled(host, save, hidden, monkeypatch, node_id) -> None:
+    (path,), _ = save(node_id, hdr_picture(peak=1.0), hidden=hidden)
+    assert json.dumps(WORKFLOW["prompt"]) in embedded(path) and '{"nodes": []}' in embedded(path)
+    monkeypatch.setattr(host.args, "disable_metadata", True)
+    (path,), _ = save(node_id, hdr_picture(peak=1.0), hidden=hidden)
+    assert "class_type" not in embedded(path) and "nodes" not in embedded(path)
+
+
+def test_a_workflow_too_large_for_a_jpeg_is_left_out(save, hidden) -> None:
+    hidden = {key: {"long": "x" * 70000} for key in hidden}
+    (path,), _ = save("GMHDRSaveUltraHDR", hdr_picture(), hidden=hidden)
+    assert "xxxx" not in embedded(path) and Image.open(path).size == (40, 24)
+
+
+def test_files_no_browser_shows_come_with_a_preview(host) -> None:
+    for node_id in ("GMHDRSaveEXR", "GMHDRSaveRadiance"):
+        shown = host.call(node_id, hdr=hdr_picture(height=1500, width=40)).ui["images"]
+        assert [entry["type"] for entry in shown] == ["temp", "output"]
+        assert max(Image.open(host.base / "temp" / shown[0]["filename"]).size) == 1024
+
+
+def test_different_sizes_are_refused(host) -> None:
+    with pytest.raises(ValueError, match="sdr is 40x24, hdr is 40x20"):
+        host.call("GMHDRSaveUltraHDR", sdr=hdr_picture(), hdr=hdr_picture(height=20))
+
+
+def test_extreme_sizes(save, read) -> None:
+    for height, width in ((1, 1), (1, 700), (513, 7)):
+        for node_id in SAVERS:
+            (path,), _ = save(node_id, hdr_picture(1, height, width, 1.0))
+            assert (
+                Image.open(path).size == (width, height)
+                if path.suffix in (".png", ".jpg")
+                else path.is_file()
+            )
