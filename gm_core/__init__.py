@@ -10,6 +10,7 @@ from .errors import GainMapError, ImageReadError, ImageWriteError, ModelFileErro
 from .gain_coding import GainCoding
 from .gain_map import GainMapSpec, cap_gain, extract_gain_map, merge_hdr, scale_gain
 from .model_info import GainMapModelInfo
+from .resample import resize_to_working, upsample_gain_map
 from .sampling import Denoiser, sample_dual, sample_gain_map
 from .schedule import add_noise, alphas_cumprod, sampling_sigmas, sigmas, x0_from_eps, x0_from_v
 from .tonemap import analytic_gain_map, fix_mulog_tmo, gamut_reduce
@@ -41,6 +42,7 @@ __all__ = [
     "linear_to_srgb",
     "luminance",
     "merge_hdr",
+    "resize_to_working",
     "rgb_to_rgb",
     "sample_dual",
     "sample_gain_map",
@@ -48,6 +50,7 @@ __all__ = [
     "scale_gain",
     "sigmas",
     "srgb_to_linear",
+    "upsample_gain_map",
     "x0_from_eps",
     "x0_from_v",
 ]

@@ -132,6 +132,3 @@ class _Stated:
             return default if stated is None else kind(stated)
         except ValueError as error:
             raise GainMapError(f"{name} is {stated!r:.40}; expected {_KINDS[kind]}") from error
-
-
-from_metadata = GainMapModelInfo.from_metadata

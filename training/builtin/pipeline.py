@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.gain_map import merge_hdr
-from gm_core.model_info import GainMapModelInfo, from_metadata
+from gm_core.model_info import GainMapModelInfo
 from gm_core.resample import resize_to_working, upsample_gain_map
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
@@ -36,7 +36,7 @@ class BuiltinModel:
     def load(cls, folder: Path) -> BuiltinModel:
         """Reads the two shipped files."""
         with safe_open(folder / UNET_FILE, framework="pt") as file:
-            info = from_metadata(file.metadata())
+            info = GainMapModelInfo.from_metadata(file.metadata())
         weights = {
             key: value.float() for key, value in load_file(folder / UNET_FILE).items() if "gmhdr." not in key
         }

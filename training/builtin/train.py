@@ -59,7 +59,7 @@ def update_average(average: torch.nn.Module, model: torch.nn.Module, step: int) 
 
 def train(options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(options.seed)
-    pool, unet = LatentPool(options.cache, generator), make_unet().to(memory_format=torch.channels_last)
+    pool, unet = LatentPool(options.cache, generator), make_unet()
     if options.resume:
         unet.load_state_dict(load_file(options.resume))
     average = copy.deepcopy(unet)
