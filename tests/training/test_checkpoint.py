@@ -1,0 +1,98 @@
+"""Checkpoints: whole or absent, and damage is noticed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from training.checkpoint import CheckpointStore, find_damage
+from training.errors import CheckpointError
+
+
+def write_weights(folder: Path) -> None:
+    (folder / "unet").mkdir()
+    (folder / "unet" / "weights").write_bytes(b"weights")
+    (folder / "state.json").write_text("{}")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointStore:
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2, 10):
+        store.save(step, write_weights)
+    return store
+
+
+def test_the_latest_is_the_highest_step(store: CheckpointStore) -> None:
+    latest = store.latest()
+    assert latest is not None and latest.name == "checkpoint-00000010"
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove", "truncate", "manifest"])
+def test_a_damaged_newest_falls_back_and_says_so(
+    store: CheckpointStore, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = store.root / "checkpoint-00000010"
+    file = newest / "unet" / "weights"
+    if damage == "flip":
+        file.write_bytes(b"Weights")
+    elif damage == "remove":
+        file.unlink()
+    elif damage == "truncate":
+        file.write_bytes(b"")
+    else:
+        (newest / "manifest.json").write_text("{")
+    with caplog.at_level(logging.WARNING):
+        latest = store.latest()
+    assert latest is not None and latest.name == "checkpoint-00000002"
+    assert "falling back" in caplog.text and newest.name in caplog.text
+
+
+def test_all_damaged_means_none(store: CheckpointStore) -> None:
+    for path in store.all():
+        (path / "state.json").unlink()
+    assert store.latest() is None
+
+
+def test_a_damaged_checkpoint_named_by_the_user_is_refused(store: CheckpointStore) -> None:
+    (store.root / "checkpoint-00000002" / "state.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="damaged"):
+        store.resolve("checkpoint-00000002")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        store.resolve("checkpoint-3")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("I/O error: No space left")],
+)
+def test_a_full_disk_loses_nothing_older(store: CheckpointStore, failure: Exception) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "half").write_bytes(b"half")
+        raise failure
+
+    before = {path.name: find_damage(path) for path in store.all()}
+    with pytest.raises(CheckpointError, match="older checkpoints are untouched"):
+        store.save(11, fail)
+    assert {path.name: find_damage(path) for path in store.all()} == before
+    assert [path.name for path in store.root.iterdir() if "partial" in path.name] == []
+
+
+def test_a_killed_write_is_never_taken_for_a_checkpoint(store: CheckpointStore) -> None:
+    partial = store.root / ".checkpoint-00000011.partial"
+    partial.mkdir()
+    (partial / "state.json").write_text("{}")
+    assert store.resolve("latest") == store.root / "checkpoint-00000010"
+    store.save(12, write_weights)
+    assert not partial.exists()
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, limit=2)
+    for step in range(1, 6):
+        store.save(step, write_weights)
+    assert [path.name for path in store.all()] == ["checkpoint-00000004", "checkpoint-00000005"]

@@ -1,0 +1,134 @@
+"""Configuration: presets, YAML, flags, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.cli import main, parse_config
+from training.config import COMMANDS, Stage1Config, Stage2Config
+from training.errors import ConfigError
+
+REQUIRED = {
+    "stage1": ["--pretrained_model_name_or_path", "m", "--train_metadata", "a", "--output_dir", "o"],
+    "stage2": ["--pretrained_model_name_or_path", "m", "--train_metadata", "a", "--output_dir", "o"],
+    "triples": ["--source", "a", "--output_dir", "o", "--gain_source", "analytic"],
+    "validate": ["--source", "a", "--output_dir", "o"],
+    "export": ["--stage2", "a", "--output_dir", "o"],
+    "generate": ["--pretrained_model_name_or_path", "m", "--unet_ckpt", "u", "--sdr_input_path", "p"],
+}
+
+# The commands of the paper's README, with the paths shortened.
+README_STAGE1 = (
+    "--pretrained_model_name_or_path m --train_metadata a.parquet b.parquet --dataset_cache_dir c "
+    "--bright_tmo fix_mulog_tmo --clip_pixel --train_batch_size 8 --gradient_accumulation_steps 2 "
+    "--output_dir o --resume_from_checkpoint latest --seed 1"
+)
+README_STAGE2 = (
+    "--pretrained_model_name_or_path m --train_metadata a.parquet --dataset_cache_dir c --train_batch_size 8 "
+    "--gradient_accumulation_steps 2 --output_dir o --validation_prompts one two "
+    "--validation_prompt_file p.txt --validation_image_dir i --scheduler_config s --seed 1"
+)
+README_GENERATE = (
+    "--pretrained_model_name_or_path m --unet_ckpt u --sdr_input_path p --output_dir o --seed 7 --resolution 512"
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "--output_dir" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_print_config_is_a_configuration(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, *REQUIRED[command], "--print_config"])
+    file = tmp_path / "config.yaml"
+    file.write_text(capsys.readouterr().out, encoding="utf-8")
+    again = parse_config(command, COMMANDS[command], ["--config", str(file)])
+    assert again == parse_config(command, COMMANDS[command], REQUIRED[command])
+
+
+@pytest.mark.parametrize(
+    "command, flags",
+    [("stage1", README_STAGE1), ("stage2", README_STAGE2), ("generate", README_GENERATE)],
+)
+@pytest.mark.parametrize("preset", ["improved", "paper"])
+def test_flags_of_the_papers_readme_work_as_written(command: str, flags: str, preset: str) -> None:
+    config = parse_config(command, COMMANDS[command], [*flags.split(), "--preset", preset])
+    assert config.seed in (1, 7)
+    if command == "stage1":
+        assert isinstance(config, Stage1Config)
+        assert config.clip_pixel and config.train_metadata == ["a.parquet", "b.parquet"]
+
+
+def test_flags_override_yaml_and_yaml_overrides_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "preset": "paper",
+                "pretrained_model_name_or_path": "m",
+                "train_metadata": ["a"],
+                "output_dir": "o",
+                "train_batch_size": 3,
+                "learning_rate": 2e-5,
+            }
+        )
+    )
+    config = parse_config("stage1", Stage1Config, ["--config", str(file), "--learning_rate", "1e-6"])
+    assert (config.preset, config.qmax, config.train_batch_size, config.learning_rate) == ("paper", 49.0, 3, 1e-6)
+
+
+def test_the_saved_configuration_reads_back(tmp_path: Path) -> None:
+    config = parse_config("stage2", Stage2Config, [*REQUIRED["stage2"], "--snr_gamma", "null"])
+    config.save(tmp_path / "config.yaml")
+    assert parse_config("stage2", Stage2Config, ["--config", str(tmp_path / "config.yaml")]) == config
+
+
+@pytest.mark.parametrize(
+    "flag, suggestion", [("--lerning_rate", "learning_rate"), ("--train_batchsize=3", "train_batch_size")]
+)
+def test_an_unknown_flag_is_refused_with_the_nearest_one(flag: str, suggestion: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{suggestion}'"):
+        parse_config("stage2", Stage2Config, [*REQUIRED["stage2"], flag])
+
+
+def test_an_unknown_yaml_key_is_refused_with_the_nearest_one(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("resolutoin: 512\n")
+    with pytest.raises(ConfigError, match="run.yaml.*did you mean 'resolution'"):
+        parse_config("stage2", Stage2Config, ["--config", str(file)])
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--bright_tmo", "mulog"], "fix_mulog_tmo"),
+        (["--preset", "papper"], "did you mean 'paper'"),
+        (["--resolution", "500"], "multiple of 8"),
+        (["--schema_version", "2"], "schema_version is 2"),
+        (["--train_batch_size", "many"], "train_batch_size"),
+        (["--config", "/nowhere.yaml"], "nowhere.yaml"),
+    ],
+)
+def test_bad_values_are_named(flags: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config("stage1", Stage1Config, [*REQUIRED["stage1"], *flags])
+
+
+def test_errors_end_the_process_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stge1"]) == 1
+    assert capsys.readouterr().err == "error: unknown command 'stge1'; did you mean 'stage1'?\n"
+
+
+def test_no_configuration_holds_a_secret() -> None:
+    names = {name for kind in COMMANDS.values() for name in kind.__dataclass_fields__}
+    assert not [name for name in names if "token" in name or "key" in name or "password" in name]

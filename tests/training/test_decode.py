@@ -1,0 +1,111 @@
+"""Pictures as they are found in the wild."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data.decode import decode_gain_map, decode_sdr, encode_gain_map, image_size
+from training.errors import RejectedSample
+from training.tiny import make_photo
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+PHOTO = Image.fromarray(make_photo(40, 56, seed=1))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(PHOTO.convert("CMYK"), "JPEG"),
+        encoded(PHOTO.convert("L"), "PNG"),
+        encoded(PHOTO.convert("P"), "PNG"),
+        encoded(PHOTO.convert("RGBA"), "PNG"),
+        encoded(PHOTO.convert("1"), "PNG"),
+        encoded(PHOTO.convert("LA"), "WEBP"),
+        encoded(Image.fromarray(np.full((40, 56), 30000, np.uint16)), "PNG"),
+    ],
+    ids=["cmyk", "grey", "palette", "rgba", "bilevel", "grey alpha", "16 bit"],
+)
+def test_unusual_pictures_become_rgb(data: bytes) -> None:
+    picture = decode_sdr(data)
+    assert (picture.mode, picture.size) == ("RGB", (56, 40))
+
+
+def test_16_bit_grey_keeps_its_brightness() -> None:
+    data = encoded(Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)), "PNG")
+    assert decode_sdr(data).getpixel((3, 3)) == (128, 128, 128)
+
+
+def test_transparency_lies_over_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    assert decode_sdr(encoded(clear, "PNG")).getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_exif_orientation_is_applied_and_known_from_the_header() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(PHOTO, "JPEG", exif=exif.tobytes())
+    assert decode_sdr(data).size == (40, 56)
+    assert image_size(data) == (56, 40)
+
+
+def test_a_wide_gamut_profile_is_converted() -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    plain = decode_sdr(encoded(PHOTO, "PNG"))
+    broken = decode_sdr(encoded(PHOTO, "PNG", icc_profile=profile.tobytes()[:60]))
+    assert np.array_equal(np.asarray(plain), np.asarray(broken))
+
+
+def truncated() -> bytes:
+    data = encoded(PHOTO, "JPEG")
+    return data[: len(data) // 2]
+
+
+def animated() -> bytes:
+    return encoded(PHOTO, "GIF", save_all=True, append_images=[PHOTO.transpose(Image.Transpose.ROTATE_180)])
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (truncated(), "unreadable_image"),
+        (b"", "unreadable_image"),
+        (b"not a picture", "unreadable_image"),
+        (animated(), "animated_image"),
+        (encoded(Image.new("RGB", (100, 8)), "PNG"), "small_image"),
+    ],
+)
+def test_unusable_pictures_are_rejected_with_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(RejectedSample) as reject:
+        decode_sdr(data, min_side=16)
+    assert reject.value.reason == reason
+
+
+def test_a_decompression_bomb_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(RejectedSample, match="oversize_image"):
+        decode_sdr(encoded(PHOTO, "PNG"))
+
+
+def test_gain_maps_keep_16_bits() -> None:
+    coded = np.linspace(0, 1, 32 * 32 * 3, dtype=np.float32).reshape(32, 32, 3)
+    assert np.abs(decode_gain_map(encode_gain_map(coded)) - coded).max() <= 0.5 / 65535 + 1e-7
+
+
+def test_8_bit_and_grey_gain_maps_are_read() -> None:
+    assert np.allclose(decode_gain_map(encoded(PHOTO, "PNG")), np.asarray(PHOTO) / 255)
+    grey = decode_gain_map(encoded(PHOTO.convert("L"), "PNG"))
+    assert grey.shape == (40, 56, 3) and np.ptp(grey, axis=2).max() == 0
+    with pytest.raises(RejectedSample, match="unreadable_gainmap"):
+        decode_gain_map(b"nothing")

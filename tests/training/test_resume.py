@@ -1,0 +1,200 @@
+"""Runs that stop, crash and go on end where the uninterrupted run ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.checkpoint import CheckpointStore
+from training.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingInterrupted
+from training.stage1.trainer import Stage1Task
+from training.stage1.trainer import run as run_stage1
+from training.stage2.trainer import Stage2Task
+from training.stage2.trainer import run as run_stage2
+
+STEPS = 4
+TASKS = {"stage1": Stage1Task, "stage2": Stage2Task}
+RUN = {"stage1": run_stage1, "stage2": run_stage2}
+Configs = dict[str, Callable[..., Any]]
+
+
+class Crash(Exception):
+    """Stands for a power cut in the middle of a step."""
+
+
+@pytest.fixture
+def configs(stage1: Callable[..., Any], stage2: Callable[..., Any]) -> Configs:
+    return {"stage1": stage1, "stage2": stage2}
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the final checkpoint: weights, averages, optimiser."""
+    final = folder / f"checkpoint-{STEPS:08d}"
+    files = sorted(final.rglob("*.safetensors"))
+    assert len(files) >= 3
+    return {f"{file.relative_to(final)}:{k}": v for file in files for k, v in load_file(file).items()}
+
+
+def crash_at(monkeypatch: pytest.MonkeyPatch, command: str, step: int) -> None:
+    """The step's update is computed, and lost."""
+    original = TASKS[command].update
+
+    def update(self: Any, number: int, batches: Any) -> dict[str, float]:
+        values = original(self, number, batches)
+        if number == step:
+            raise Crash
+        return values
+
+    monkeypatch.setattr(TASKS[command], "update", update)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("command", ["stage1", "stage2"])
+def test_killed_twice_and_resumed_equals_uninterrupted(
+    configs: Configs, command: str, accumulation: int, tmp_path: Path
+) -> None:
+    make, run = configs[command], RUN[command]
+    common = {"gradient_accumulation_steps": accumulation, "train_batch_size": 2}
+    run(make(output_dir=tmp_path / "whole", **common))
+    for step in (1, 3):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+            crash_at(patch, command, step)
+            run(make(output_dir=tmp_path / "parts", resume_from_checkpoint="latest", **common))
+    run(make(output_dir=tmp_path / "parts", resume_from_checkpoint="latest", **common))
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_resuming_with_a_latent_cache_changes_nothing(configs: Configs, tmp_path: Path) -> None:
+    common = {"cache_latents": True, "cache_variants": 2, "dataset_cache_dir": tmp_path / "cache"}
+    run_stage2(configs["stage2"](output_dir=tmp_path / "whole", **common))
+    # The second run finds every latent in the cache, the first one found none.
+    run_stage2(configs["stage2"](output_dir=tmp_path / "again", **common))
+    whole, again = weights_of(tmp_path / "whole"), weights_of(tmp_path / "again")
+    assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
+
+
+def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(
+    configs: Configs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_stage2(configs["stage2"](output_dir=tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    expected = weights_of(tmp_path / "whole")
+    newest = tmp_path / "parts" / f"checkpoint-{STEPS:08d}" / "unet" / "diffusion_pytorch_model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    with caplog.at_level(logging.INFO):
+        run_stage2(configs["stage2"](output_dir=tmp_path / "parts", resume_from_checkpoint="latest"))
+    assert "falling back" in caplog.text and "step 3" in caplog.text
+    found = weights_of(tmp_path / "parts")
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_sigterm_saves_and_the_run_goes_on(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stage2(configs["stage2"](output_dir=tmp_path / "whole"))
+    original = Stage2Task.update
+
+    def update(self: Any, number: int, batches: Any) -> dict[str, float]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, number, batches)
+
+    monkeypatch.setattr(Stage2Task, "update", update)
+    rare = {"checkpointing_steps": 100, "output_dir": tmp_path / "parts"}
+    with pytest.raises(TrainingInterrupted, match="step 2"):
+        run_stage2(configs["stage2"](**rare))
+    assert [path.name for path in CheckpointStore(tmp_path / "parts").all()] == ["checkpoint-00000002"]
+    monkeypatch.undo()
+    run_stage2(configs["stage2"](**rare, resume_from_checkpoint="latest"))
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Stage2Task.save
+
+    def save(self: Any, folder: Path) -> None:
+        original(self, folder)
+        if "00000003" in folder.name:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Stage2Task, "save", save)
+    with pytest.raises(CheckpointError, match="No space left"):
+        run_stage2(configs["stage2"](output_dir=tmp_path / "run"))
+    latest = CheckpointStore(tmp_path / "run").latest()
+    assert latest is not None and latest.name == "checkpoint-00000002"
+
+
+def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_path: Path) -> None:
+    run_stage2(configs["stage2"](output_dir=tmp_path / "run", max_train_steps=2, train_batch_size=4))
+    run_stage2(
+        configs["stage2"](
+            output_dir=tmp_path / "run", max_train_steps=5, train_batch_size=2, resume_from_checkpoint="latest"
+        )
+    )
+    state = json.loads((tmp_path / "run" / "checkpoint-00000005" / "state.json").read_text())
+    assert state["samples_seen"] == 10
+
+
+def test_a_finished_folder_is_not_overwritten_by_accident(configs: Configs, tmp_path: Path) -> None:
+    run_stage2(configs["stage2"](output_dir=tmp_path / "run", max_train_steps=1))
+    with pytest.raises(ConfigError, match="already holds checkpoints"):
+        run_stage2(configs["stage2"](output_dir=tmp_path / "run", max_train_steps=1))
+
+
+class PoisonedLoss:
+    """Makes the loss of chosen steps NaN."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+        original, self.step = Stage2Task.update, -1
+
+        def update(task: Any, number: int, batches: Any) -> dict[str, float]:
+            self.step = number
+            return original(task, number, batches)
+
+        loss = Stage2Task.loss
+        monkeypatch.setattr(Stage2Task, "update", update)
+        monkeypatch.setattr(
+            Stage2Task, "loss", lambda task, batch: loss(task, batch) * (float("nan") if self.step in steps else 1)
+        )
+
+
+def test_a_nan_stops_the_run_with_finite_weights(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PoisonedLoss(monkeypatch, {2})
+    with pytest.raises(NonFiniteLossError, match="step 2"):
+        run_stage2(configs["stage2"](output_dir=tmp_path / "run"))
+    latest = CheckpointStore(tmp_path / "run").latest()
+    assert latest is not None and latest.name == "checkpoint-00000002"
+
+
+def test_a_nan_is_left_out_under_the_skip_policy(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PoisonedLoss(monkeypatch, {1})
+    run_stage2(configs["stage2"](output_dir=tmp_path / "run", on_nonfinite="skip"))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["skipped"] for line in lines] == [0, 1, 0, 0]
+    assert all(torch.isfinite(value.float()).all() for value in weights_of(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("command", ["stage1", "stage2"])
+def test_a_dry_run_writes_nothing(configs: Configs, command: str, tmp_path: Path, no_network: None) -> None:
+    RUN[command](configs[command](output_dir=tmp_path / "run", dry_run=True, cache_latents=True)
+                 if command == "stage2" else configs[command](output_dir=tmp_path / "run", dry_run=True))
+    assert not (tmp_path / "run").exists()
