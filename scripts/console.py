@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 HEARTBEAT_SECONDS = 10
+LINE_WIDTH = 110
 
 
 class CommandError(RuntimeError):
@@ -71,8 +72,8 @@ class Step:
 
     def write(self, state: str) -> None:
         parts = [self.text, state, f"{self.seconds:.0f} s" if state or self.seconds >= 1 else "", self.detail]
-        line = "  ".join(part for part in parts if part)
-        sys.stderr.write(f"\r\033[K{line[:110]}" if self.live else f"{line}\n")
+        line = "  ".join(part for part in parts if part)[:LINE_WIDTH]
+        sys.stderr.write(f"\r\033[K{line}" if self.live else f"{line}\n")
         sys.stderr.flush()
 
 

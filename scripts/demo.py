@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 
 from .brightness import brightness, read_exr
-from .comfy_client import Result, WorkflowError, run_workflow
+from .comfy_client import WorkflowError, run_workflow
 from .comfy_server import ServerError, running_server
 from .console import Step
 from .host import ROOT, current_host
@@ -30,22 +32,20 @@ NAMES = {
 
 def convert_photo(photo: Path, output: Path) -> float:
     """Writes all files of one photo; returns the seconds from the ready server to the last of them."""
-    with running_server(current_host()) as server:
-        start = time.monotonic()
-        prepare(photo, server.base / "input" / "photo.png")
-        with Step(f"Making HDR of {photo.name}") as step:
-            result = run_workflow(server, sdr_to_hdr("photo.png", "demo"), step.show)
-        publish_all(result, photo.stem, output)
-        with Image.open(server.base / "input" / "photo.png") as sdr:
-            sheet = draw_sheet(sdr, read_exr(result.file("GMHDRSaveEXR")))
-        sheet.save(server.base / "sheet.png")
-        publish(server.base / "sheet.png", output / f"{photo.stem}_sheet.png")
-        return time.monotonic() - start
-
-
-def publish_all(result: Result, stem: str, output: Path) -> None:
-    for node, (name, _) in NAMES.items():
-        publish(result.file(node), output / name.format(stem))
+    with TemporaryDirectory() as folder:
+        sdr, sheet = Path(folder) / "photo.png", Path(folder) / "sheet.png"
+        prepare(photo, sdr)
+        with running_server(current_host()) as server:
+            start = time.monotonic()
+            shutil.copy(sdr, server.base / "input")
+            with Step(f"Making HDR of {photo.name}") as step:
+                result = run_workflow(server, sdr_to_hdr(sdr.name, "demo"), step.show)
+            for node, (name, _) in NAMES.items():
+                publish(result.file(node), output / name.format(photo.stem))
+            with Image.open(sdr) as picture:
+                draw_sheet(picture, read_exr(result.file("GMHDRSaveEXR"))).save(sheet)
+            publish(sheet, output / f"{photo.stem}_sheet.png")
+            return time.monotonic() - start
 
 
 def summary(stem: str, output: Path, seconds: float) -> str:

@@ -35,11 +35,14 @@ class Job:
 
 
 def find_photos(source: Path, output: Path) -> list[Path]:
-    """The file itself, or every picture in a folder and below it, but for what is in the output folder."""
+    """The file itself, or every picture in a folder and below it, but for an output folder inside it."""
     if source.is_file():
         return [source]
     found = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not path.name.startswith(".") and output not in path.parents)
+    inside = source in output.parents
+    return sorted(
+        path for path in found if not path.name.startswith(".") and not (inside and output in path.parents)
+    )
 
 
 def plan(photos: Sequence[Path], source: Path, output: Path) -> list[Job]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from scripts.workflow import Workflow
+from scripts.workflow import SDR_TO_HDR, Workflow
 
 SAVERS = ("GMHDRSaveEXR", "GMHDRSaveUltraHDR", "GMHDRSaveRadiance", "GMHDRSaveGainMap")
 
 
 def saving_graph(image: str, prefix: str) -> Workflow:
     """LoadImage -> HDR Merge -> every saver, with the inputs of the shipped workflow."""
-    from scripts.workflow import SDR_TO_HDR
-
     shipped = Workflow.load(SDR_TO_HDR)
     graph = {"image": {"class_type": "LoadImage", "inputs": {"image": image}}}
     for class_type in ("GMHDRMerge", *SAVERS):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import SAVERS, saving_graph
 from PIL import Image
-from readers import read_exr
 
 from scripts.comfy_client import run_workflow
 from scripts.comfy_server import Server, ServerError, running_server
 from scripts.host import Host
+from tests.server.graphs import SAVERS, saving_graph
+from tests.server.readers import read_exr
 
 PRIVATE = (b"class_type", b"filename_prefix", b"secret_prefix")
 

@@ -1,0 +1,63 @@
+"""The workflows in ComfyUI's own page, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from scripts.comfy_server import Server
+from scripts.host import ROOT
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['GMHDRMerge']"
+OPEN = "workflow => window.app.loadGraphData(workflow)"
+NODES = """() => window.app.graph.nodes.map(node => ({
+    type: node.type,
+    known: node.type in window.LiteGraph.registered_node_types,
+    broken: Boolean(node.has_errors),
+}))"""
+UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def page(server: Server) -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser_path is None:
+        pytest.skip("no Chromium is installed: scripts/install_system_packages.sh installs it")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+        page.goto(server.url, wait_until="domcontentloaded")
+        page.wait_for_function(READY, timeout=120_000)
+        yield page
+        browser.close()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_opens_without_missing_nodes(page: Any, path: Path, tmp_path: Path) -> None:
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    page.evaluate(OPEN, workflow)
+    nodes = page.evaluate(NODES)
+    assert sorted(node["type"] for node in nodes) == sorted(node["type"] for node in workflow["nodes"])
+    assert not [node["type"] for node in nodes if not node["known"] and node["type"] not in UI_ONLY]
+    assert not [node["type"] for node in nodes if node["broken"]]
+    page.screenshot(path=tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as screenshot:
+        assert len(screenshot.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_templates_are_offered(server: Server, page: Any) -> None:
+    listed = page.evaluate("() => fetch('/workflow_templates').then(answer => answer.json())")
+    assert set(listed.get("gm-hdr", [])) == {path.stem for path in WORKFLOWS}
