@@ -56,7 +56,7 @@ class TinyAutoencoder(nn.Module):
         self.encoder, self.decoder = make_encoder(), make_decoder()
 
     def load_teacher(self, folder: str | Path) -> TinyAutoencoder:
-        """Starts from TAESD's two files (MIT), `taesd_encoder.safetensors` and `taesd_decoder.safetensors`."""
+        """Starts from the two files of TAESD (MIT): `taesd_encoder` and `taesd_decoder.safetensors`."""
         for name, part in (("encoder", self.encoder), ("decoder", self.decoder)):
             weights = load_file(Path(folder) / f"taesd_{name}.safetensors")
             part.load_state_dict({key: value.float() for key, value in weights.items()})

@@ -57,7 +57,7 @@ def sdr_renderings(hdr: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 4, seed: int = 1) -> Iterator[Case]:
-    """`views` crops of every scene, white at a random 1.5 % to 25 % highlight share, each in every rendering."""
+    """`views` crops of every scene, a random 1.5 % to 25 % of each above white, in every rendering."""
     for path in scenes:
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
         for index in range(views):

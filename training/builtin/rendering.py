@@ -97,7 +97,7 @@ def local_compression(rng: np.random.Generator, hdr: Array) -> Array:
 
 
 def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve) -> Array:
-    """Per channel (colours bleach towards white, as film and most cameras do), by luminance, or in between."""
+    """Per channel (colours bleach to white, as in film and most cameras), by luminance, or in between."""
     per_channel = curve(hdr)
     coupling = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.55, 0.15, 0.30])
     if coupling == 0.0:
@@ -113,7 +113,7 @@ def saturate(rng: np.random.Generator, sdr: Array) -> Array:
 
 
 def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
-    """The undamaged display-encoded SDR picture `[H,W,3]` in [0,1] of an exposed scene, by a random camera."""
+    """The undamaged display-encoded picture `[H,W,3]` in [0,1] that a random camera makes of a scene."""
     weights = np.array([weight for weight, _ in CURVES])
     make_curve = CURVES[rng.choice(len(CURVES), p=weights / weights.sum())][1]
     seen = local_compression(rng, hdr) if rng.random() < 0.15 else hdr

@@ -1,4 +1,4 @@
-"""Trains the built-in GM UNet on a latent cache that may still be growing. Stops after a set time; resumable."""
+"""Trains the built-in GM UNet on a latent cache that may still be growing, for a set time; resumable."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ CONTEXT_DIM = 64
 
 
 def make_unet() -> UNet2DConditionModel:
-    """8 channels in, 4 out, 10 M parameters; attention only at 1/32 of the picture, where it sees all of it."""
+    """8 channels in, 4 out, 10 M parameters; attention only at 1/32, where it sees all of the picture."""
     return UNet2DConditionModel(
         sample_size=24,
         in_channels=8,
