@@ -56,7 +56,7 @@ class BuiltinModel:
 
     @torch.no_grad()
     def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
-        """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture `[B,3,H,W]` in [0,1]."""
+        """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
         coded = upsample_gain_map(self.coded_gain_map(sdr, steps=steps, seed=seed), sdr)
         gain_map = self.info.coding.to_gain_map(coded, spec=self.info.spec)
         return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)

@@ -52,7 +52,7 @@ def l1_and_edges(decoded: Tensor, picture: Tensor) -> Tensor:
 def loss_of(
     student: TinyAutoencoder, teacher: TinyAutoencoder, sdr: Tensor, coded: Tensor, paint: Painter | None
 ) -> Tensor:
-    """Reconstruction of both kinds (gain maps count four times) and faithfulness to the latents of the teacher."""
+    """Reconstruction of both kinds (gain maps count four times), and staying near the teacher's latents."""
     pictures = torch.cat([sdr, coded])
     with torch.no_grad():
         wanted = teacher.encoder(pictures)
