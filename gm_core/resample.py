@@ -75,7 +75,7 @@ def local_linear_model(guide: Tensor, target: Tensor, *, radius: int, epsilon: f
     return box_mean(coefficients, radius).unflatten(1, (channels, 4))
 
 
-def upsample_gain_map(coded: Tensor, guide: Tensor, *, radius: int = 4, epsilon: float = 1e-3) -> Tensor:
+def upsample_gain_map(coded: Tensor, guide: Tensor, *, radius: int = 8, epsilon: float = 1e-4) -> Tensor:
     """Brings a model's coded gain map to the size of the SDR picture, following the picture's edges.
 
     Args:

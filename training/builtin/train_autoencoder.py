@@ -70,6 +70,8 @@ def train(options: argparse.Namespace) -> None:
     scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"), photo_share=0.4)
     teacher = TinyAutoencoder().load_teacher(options.teacher).eval()
     student = TinyAutoencoder().load_teacher(options.teacher)
+    if options.resume:
+        student.load_exported(options.resume)
     paint = one_step_painter(options.unet) if options.unet else None
     optimiser = torch.optim.Adam(student.parameters(), lr=options.lr)
     start, step, running = time.monotonic(), 0, 0.0
@@ -96,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--teacher", type=Path, required=True, help="folder of TAESD's two safetensors files")
     parser.add_argument("--unet", type=Path, help="averaged weights from training.builtin.train")
+    parser.add_argument("--resume", type=Path, help="an earlier output to go on from")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=4)
