@@ -1,0 +1,1 @@
+"""Measurements beside the limits the project keeps. `make bench` runs them."""
