@@ -58,7 +58,10 @@ def local_linear_model(guide: Tensor, target: Tensor, *, radius: int, epsilon: f
     Returns:
         Coefficients `[B,C,4,h,w]`: three of A, then b.
     """
-    batch, channels, height, width = target.shape
+    channels = target.shape[1]
+    # Centred first: a variance is a small difference of large products, and float32 has only seven digits.
+    centre_guide, centre = guide.mean(dim=(2, 3), keepdim=True), target.mean(dim=(2, 3), keepdim=True)
+    guide, target = guide - centre_guide, target - centre
     mean_guide, mean_target = box_mean(guide, radius), box_mean(target, radius)
     pairs = (guide[:, :, None] * guide[:, None]).flatten(1, 2)
     covariance = box_mean(pairs, radius).unflatten(1, (3, 3)) - mean_guide[:, :, None] * mean_guide[:, None]
@@ -70,7 +73,7 @@ def local_linear_model(guide: Tensor, target: Tensor, *, radius: int, epsilon: f
         3, dtype=guide.dtype, device=guide.device
     )
     slope = torch.linalg.solve(covariance, cross.permute(0, 3, 4, 2, 1)).permute(0, 4, 3, 1, 2)
-    bias = mean_target - (slope * mean_guide[:, None]).sum(dim=2)
+    bias = mean_target + centre - (slope * (mean_guide + centre_guide)[:, None]).sum(dim=2)
     coefficients = torch.cat([slope, bias[:, :, None]], dim=2).flatten(1, 2)
     return box_mean(coefficients, radius).unflatten(1, (channels, 4))
 
