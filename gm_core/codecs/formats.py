@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from ..errors import ImageReadError
+from .avif import decode_avif
 from .exr_read import decode_exr
 from .image import Decoder, HDRImage
+from .jxl import decode_jxl, is_jxl
+from .png_read import decode_png
+from .png_write import SIGNATURE
 from .radiance import decode_radiance
 from .ultrahdr_read import decode_ultrahdr
 
@@ -25,4 +29,10 @@ def _decoder(data: bytes) -> Decoder:
         return decode_exr
     if data[:2] == b"#?":
         return decode_radiance
+    if data[:8] == SIGNATURE:
+        return decode_png
+    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1"):
+        return decode_avif
+    if is_jxl(data):
+        return decode_jxl
     raise ImageReadError("not a supported picture")

@@ -1,0 +1,82 @@
+"""An 8-bit picture and its colour profile as linear light, and Exif orientation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..color import linear_to_srgb, srgb_to_linear
+from ..errors import ImageReadError
+from .chromaticities import FALLBACK
+from .icc import IccProfile, d50_matrix, read_icc, srgb_table
+from .image import HDRImage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SDRBase:
+    """pixels: uint8 [H,W,3]. profile: its ICC profile, or None for sRGB."""
+
+    pixels: np.ndarray
+    profile: IccProfile | None
+
+    def picture(self) -> HDRImage:
+        """The pixels as linear light, and as SDR with the sRGB curve."""
+        linear = np.stack([srgb_table()] * 3) if self.profile is None else self.profile.curves
+        encoded = linear_to_srgb(torch.from_numpy(linear)).numpy()
+        codes = np.arange(256, dtype=np.float32) / 255
+        if np.abs(encoded - codes).max() < 0.5 / 255:
+            encoded = np.stack([codes] * 3)
+        sdr = np.empty(self.pixels.shape, np.float32)
+        hdr = np.empty(self.pixels.shape, np.float32)
+        for channel in range(3):
+            hdr[..., channel] = linear[channel][self.pixels[..., channel]]
+            sdr[..., channel] = encoded[channel][self.pixels[..., channel]]
+        return HDRImage(hdr, sdr=sdr, primaries=(self.profile and self.profile.primaries) or "bt709")
+
+
+def rgb_profile(profile: bytes) -> IccProfile | None:
+    """The profile of an RGB picture; None, which means sRGB, where it is empty, for another colour space or
+    of a kind that matrix and curves cannot express."""
+    if profile[16:20] != b"RGB ":
+        return None
+    try:
+        return read_icc(profile)
+    except ImageReadError as error:
+        logger.warning("%s; sRGB is assumed", error)
+        return None
+
+
+def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
+    """Convert a picture whose profile names none of our primaries to BT.2020, in place."""
+    if profile is None or profile.primaries is not None:
+        return
+    matrix = np.linalg.solve(d50_matrix(FALLBACK), profile.to_xyz).astype(np.float32)
+    picture.hdr = picture.hdr @ matrix.T
+    if picture.sdr is not None:
+        linear = srgb_to_linear(torch.from_numpy(picture.sdr)).numpy() @ matrix.T
+        picture.sdr = linear_to_srgb(torch.from_numpy(np.clip(linear, 0, 1))).numpy()
+    picture.primaries = FALLBACK
+
+
+def orient(picture: HDRImage, orientation: int) -> None:
+    """Turn every plane of a picture upright, in place, from its Exif orientation."""
+    for name in ("hdr", "sdr", "gain_map", "alpha"):
+        pixels = getattr(picture, name)
+        if pixels is not None:
+            setattr(picture, name, upright(pixels, orientation))
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """[H,W,...] turned upright from an Exif orientation 1 to 8; other values leave it as it is."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,106 @@
+"""AVIF and JPEG XL, for which imagecodecs writes."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks.formats_scenes import case, psnr
+from gm_core.codecs.avif import decode_avif, encode_avif
+from gm_core.codecs.files import read_image
+from gm_core.codecs.jxl import decode_jxl, encode_jxl
+from gm_core.codecs.signal import pq_codes
+from gm_core.errors import ImageReadError, ImageWriteError
+from tests.codecs.readers import exiftool
+
+imagecodecs = pytest.importorskip("imagecodecs")
+
+
+def codes_of(picture) -> np.ndarray:
+    return pq_codes(picture.hdr, primaries=picture.primaries, white_nits=203)
+
+
+@pytest.fixture(scope="module")
+def blobs() -> np.ndarray:
+    return case("blobs", 9, 96, 129).hdr.astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_lossless_avif_keeps_every_code(blobs, bits):
+    picture = decode_avif(encode_avif(blobs, bits=bits, quality=100))
+    top = (1 << bits) - 1
+    expected = np.floor(pq_codes(blobs, primaries="bt709", white_nits=203) * top + 0.5)
+    np.testing.assert_array_equal(np.rint(codes_of(picture) * top), expected)
+    assert picture.metadata["bits"] == bits
+
+
+def test_lossy_avif_is_close_and_tagged(blobs, tmp_path):
+    data = encode_avif(blobs)
+    assert psnr(codes_of(decode_avif(data)), pq_codes(blobs, primaries="bt709", white_nits=203)) >= 54
+    path = tmp_path / "a.avif"
+    path.write_bytes(data)
+    tags = exiftool(path)
+    assert tags["QuickTime:ColorPrimaries"] == 9
+    assert tags["QuickTime:TransferCharacteristics"] == 16
+    assert tags["QuickTime:MatrixCoefficients"] == 9
+    assert tags["QuickTime:ImagePixelDepth"] == "10 10 10"
+
+
+def test_jxl_is_float_and_lossless(blobs):
+    hdr = blobs - 0.02
+    picture = decode_jxl(encode_jxl(hdr))
+    assert np.abs(picture.hdr - hdr).max() <= 1e-6 * hdr.max()
+    assert picture.primaries == "bt709"
+
+
+def test_jxl_is_stored_in_bt709(blobs):
+    red = np.zeros((8, 8, 3), np.float32) + (1, 0, 0)
+    np.testing.assert_allclose(
+        decode_jxl(encode_jxl(red, primaries="bt2020")).hdr[0, 0], (1.6605, -0.1246, -0.0182), atol=1e-3
+    )
+
+
+def test_integer_jxl_is_sdr():
+    codes = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    picture = decode_jxl(imagecodecs.jpegxl_encode(codes, lossless=True))
+    np.testing.assert_array_equal(np.rint(picture.sdr * 255), codes)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 64), (1, 513), (300, 200)])
+def test_any_size(size):
+    hdr = np.full((*size, 3), 2.0, np.float32)
+    assert decode_avif(encode_avif(hdr)).hdr.shape == hdr.shape
+    assert decode_jxl(encode_jxl(hdr)).hdr.shape == hdr.shape
+
+
+def test_truncated_files_are_named(blobs, tmp_path):
+    for name, data in (("a.avif", encode_avif(blobs)), ("a.jxl", encode_jxl(blobs))):
+        for length in (13, 40, len(data) // 3):
+            path = tmp_path / name
+            path.write_bytes(data[:length])
+            with pytest.raises(ImageReadError, match=name):
+                read_image(path)
+
+
+def test_jxl_bomb_is_refused():
+    # small = 0, height 2^30 by selector 3, ratio 1:1
+    bits = 0 | 3 << 1 | (2**30 - 1) << 3 | 1 << 33
+    with pytest.raises(ImageReadError, match="header states"):
+        decode_jxl(b"\xff\x0a" + bits.to_bytes(20, "little"))
+
+
+def test_the_missing_library_is_named(blobs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ImageWriteError, match="pip install imagecodecs"):
+        encode_avif(blobs)
+    with pytest.raises(ImageWriteError, match="pip install imagecodecs"):
+        encode_jxl(blobs)
+
+
+def test_bad_arguments_are_named(blobs):
+    with pytest.raises(ImageWriteError, match="bits 8"):
+        encode_avif(blobs, bits=8)
+    with pytest.raises(ImageWriteError, match="effort"):
+        encode_jxl(blobs, effort=0)

@@ -1,0 +1,121 @@
+"""16-bit PNG keeps every code and its colour tags."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.formats_scenes import case, pq
+from gm_core.codecs.files import read_image
+from gm_core.codecs.icc import build_icc
+from gm_core.codecs.png import decode_png, encode_png16, encode_png_pq
+from gm_core.codecs.signal import pq_codes
+from gm_core.errors import ImageReadError, ImageWriteError
+
+RNG = np.random.default_rng(0)
+CODES = RNG.integers(0, 65536, (37, 53, 3), np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_codes_survive(channels):
+    codes = CODES[..., :channels]
+    read = decode_png(encode_png16(codes)).sdr
+    np.testing.assert_array_equal(np.rint(read * 65535), np.repeat(codes, 3 // channels, -1))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (513, 1), (1, 513)])
+def test_any_size(size):
+    codes = RNG.integers(0, 65536, (*size, 3), np.uint16)
+    np.testing.assert_array_equal(np.rint(decode_png(encode_png16(codes)).sdr * 65535), codes)
+
+
+def test_imagecodecs_reads_the_same():
+    imagecodecs = pytest.importorskip("imagecodecs")
+    np.testing.assert_array_equal(imagecodecs.png_decode(encode_png16(CODES)), CODES)
+
+
+def test_floats_are_rounded_and_clipped():
+    pixels = np.array([[[-1.0], [0.25], [2.0]]])
+    read = decode_png(encode_png16(pixels)).sdr
+    np.testing.assert_array_equal(np.rint(read[0, :, 0] * 65535), [0, 16384, 65535])
+
+
+def test_pq_is_tagged_and_exact():
+    hdr = case("street", 9, 48, 64).hdr.astype(np.float32)
+    data = encode_png_pq(hdr, white_nits=203)
+    position = data.index(b"cICP")
+    assert data[position + 4 : position + 8] == bytes((9, 16, 0, 1))
+    peak, average = struct.unpack_from(">II", data, data.index(b"cLLI") + 4)
+    assert 0 < average < peak <= 100_000_000
+    assert struct.unpack_from(">8H", data, data.index(b"mDCV") + 4)[:2] == (35400, 14600)
+    assert position < data.index(b"IDAT")
+    picture = decode_png(data)
+    assert (picture.primaries, picture.sdr) == ("bt2020", None)
+    codes = pq_codes(hdr, primaries="bt709", white_nits=203)
+    again = pq_codes(picture.hdr, primaries="bt2020", white_nits=203)
+    assert np.abs(again - codes).max() <= 1 / 65535
+
+
+def test_pq_codes_match_the_standard():
+    hdr = np.array([[[1.0, 1.0, 1.0], [100 / 203] * 3, [10000 / 203] * 3, [0, 0, 0]]], np.float32)
+    codes = pq_codes(hdr, primaries="bt2020", white_nits=203)
+    np.testing.assert_allclose(codes[0, :, 0], [0.58068888, 0.50807842, 1.0, 7.3e-7], atol=2e-6)
+    np.testing.assert_allclose(codes, pq(hdr), atol=2e-6)
+
+
+def test_text_travels():
+    text = {"prompt": '{"1": 2}', "workflow": "über 漢字"}
+    picture = decode_png(encode_png16(CODES, text=text))
+    assert {name: picture.metadata[name] for name in text} == text
+    assert Image.open(io.BytesIO(encode_png16(CODES, text=text))).text == text
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1"])
+def test_eight_bit_pictures_read_as_pillow_does(mode):
+    image = Image.fromarray(CODES.astype(np.uint8)).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    picture = decode_png(buffer.getvalue())
+    np.testing.assert_array_equal(np.rint(picture.sdr * 255), np.asarray(image.convert("RGB")))
+    assert (picture.alpha is not None) == (mode in ("LA", "RGBA"))
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_icc_profile_names_the_primaries(deep):
+    buffer = io.BytesIO()
+    Image.fromarray(CODES.astype(np.uint8)).save(buffer, "PNG", icc_profile=build_icc("p3"))
+    data = buffer.getvalue()
+    if deep:
+        start = data.index(b"iCCP")
+        length = int.from_bytes(data[start - 4 : start], "big")
+        data = encode_png16(CODES, chunks=[(b"iCCP", data[start + 4 : start + 4 + length])])
+    picture = decode_png(data)
+    assert picture.primaries == "p3"
+    assert np.abs(picture.hdr).max() <= 1
+
+
+def test_damage_is_named(tmp_path):
+    data = encode_png16(CODES)
+    for bad in (data[:20], data[:1000], data[:16] + b"\x7f" + data[17:], data[:-20]):
+        path = tmp_path / "bad.png"
+        path.write_bytes(bad)
+        with pytest.raises(ImageReadError, match=r"bad\.png"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "text", "message"),
+    [
+        (np.zeros((2, 2, 4)), {}, "shape"),
+        (np.full((2, 2, 3), np.nan), {}, "NaN"),
+        (np.zeros((2, 2, 3)), {"": "x"}, "keyword"),
+        (np.zeros((2, 2, 3)), {"é": "x"}, "keyword"),
+    ],
+)
+def test_bad_arguments_are_named(pixels, text, message):
+    with pytest.raises(ImageWriteError, match=message):
+        encode_png16(pixels, text=text)

@@ -1,0 +1,100 @@
+"""HDR10 video carries its pictures, its colour tags and its light levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.formats_scenes import case, pq, psnr
+from gm_core.codecs.files import write_atomic
+from gm_core.codecs.signal import pq_codes
+from gm_core.codecs.video import encode_hdr10, to_yuv420
+from gm_core.codecs.video_read import decode_frames
+from gm_core.errors import ImageReadError, ImageWriteError
+from tests.codecs.readers import ffprobe
+
+av = pytest.importorskip("av")
+PICTURE = case("blobs", 9, 128, 192).hdr.astype(np.float32)
+
+
+def frames():
+    for index in range(4):
+        yield np.roll(PICTURE, 8 * index, axis=1) * (1 + 0.25 * index)
+
+
+@pytest.fixture(scope="module", params=["hevc", "av1"])
+def video(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / f"{request.param}.mp4"
+    levels = []
+    write_atomic(path, lambda file: levels.append(encode_hdr10(file, frames, codec=request.param)))
+    return path, levels[0]
+
+
+def test_frames_come_back(video):
+    read = list(decode_frames(video[0]))
+    assert len(read) == 4
+    luma = np.array((0.2627, 0.6780, 0.0593))
+    for picture, expected in zip(read, frames(), strict=True):
+        codes = pq_codes(expected, primaries="bt709", white_nits=203)
+        again = pq_codes(picture.hdr, primaries=picture.primaries, white_nits=203)
+        assert picture.primaries == "bt2020"
+        assert psnr(again @ luma, codes @ luma) >= 50
+    assert [round(picture.metadata["time"] * 24) for picture in read] == [0, 1, 2, 3]
+
+
+def test_tags_and_light_levels(video):
+    path, level = video
+    probe = ffprobe(path)
+    stream, frame = probe["streams"][0], probe["frames"][0]
+    assert stream["codec_tag_string"] == ("hvc1" if path.stem == "hevc" else "av01")
+    assert stream["pix_fmt"] == "yuv420p10le"
+    for name, value in (("primaries", "bt2020"), ("transfer", "smpte2084"), ("space", "bt2020nc")):
+        assert stream[f"color_{name}"] == value
+    assert stream["color_range"] == "tv"
+    sides = {side["side_data_type"]: side for side in frame["side_data_list"]}
+    light = sides["Content light level metadata"]
+    assert (light["max_content"], light["max_average"]) == (round(level.max_cll), round(level.average))
+    display = sides["Mastering display metadata"]
+    peak = int.__truediv__(*map(int, display["max_luminance"].split("/")))
+    assert peak == pytest.approx(max(1000, np.ceil(level.max_cll)), rel=0.01)
+
+
+def test_light_levels_are_those_of_the_pictures(video):
+    # BT.709 inside BT.2020, so the brightest channel is found after conversion.
+    matrix = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    nits = [(frame @ matrix.T * 203).max(-1) for frame in frames()]
+    assert video[1].max_cll == pytest.approx(max(n.max() for n in nits), rel=1e-3)
+    assert video[1].average == pytest.approx(max(n.mean() for n in nits), rel=1e-3)
+
+
+def test_the_index_stands_before_the_pictures(video):
+    data = video[0].read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_grey_is_neutral():
+    codes = pq(np.full((4, 4, 3), 0.5))
+    y, cb, cr = to_yuv420(codes)
+    assert (y == round(876 * codes[0, 0, 0] + 64)).all()
+    assert (cb == 512).all() and (cr == 512).all()
+
+
+def failing(frames, **options) -> str:
+    with pytest.raises(ImageWriteError) as caught:
+        encode_hdr10(None, frames, **options)
+    return str(caught.value)
+
+
+def test_bad_frames_are_named():
+    assert "no frames" in failing(lambda: [])
+    assert "even sides" in failing(lambda: [np.zeros((3, 4, 3))])
+    assert "all must be equal" in failing(lambda: [np.zeros((4, 4, 3)), np.zeros((4, 6, 3))])
+    assert "frame 1 contains NaN" in failing(lambda: [np.zeros((4, 4, 3)), np.full((4, 4, 3), np.nan)])
+    assert "codec is 'vp9'" in failing(lambda: [np.zeros((4, 4, 3))], codec="vp9")
+
+
+def test_a_damaged_video_is_named(video, tmp_path):
+    path = tmp_path / "bad.mp4"
+    path.write_bytes(video[0].read_bytes()[:3000])
+    with pytest.raises(ImageReadError, match=r"bad\.mp4"):
+        list(decode_frames(path))
