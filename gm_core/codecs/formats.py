@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from ..errors import ImageReadError
 from .avif import decode_avif
 from .exr_read import decode_exr
 from .image import Decoder, HDRImage
 from .jxl import decode_jxl, is_jxl
+from .plain import decode_plain
 from .png_read import decode_png
 from .png_write import SIGNATURE
 from .radiance import decode_radiance
 from .ultrahdr_read import decode_ultrahdr
+
+_AVIF_BRANDS = (b"ftypavif", b"ftypavis", b"ftypmif1")
 
 
 def decode_image(data: bytes) -> HDRImage:
@@ -31,8 +33,8 @@ def _decoder(data: bytes) -> Decoder:
         return decode_radiance
     if data[:8] == SIGNATURE:
         return decode_png
-    if data[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1"):
+    if data[4:12] in _AVIF_BRANDS:
         return decode_avif
     if is_jxl(data):
         return decode_jxl
-    raise ImageReadError("not a supported picture")
+    return decode_plain

@@ -1,0 +1,291 @@
+"""Gain-map JPEGs as Adobe, Google, Apple and others lay them out, and damaged or hostile ones."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.formats_scenes import case
+from gm_core.codecs import jpeg_segments as jpeg
+from gm_core.codecs.gain_map_metadata import GainMapMetadata
+from gm_core.codecs.hdrgm_xmp import gain_map_xmp, primary_xmp
+from gm_core.codecs.icc import build_icc, srgb_table
+from gm_core.codecs.iso21496 import build_iso
+from gm_core.codecs.mpf import MPF_LENGTH, build_mpf
+from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
+from gm_core.errors import ImageReadError
+
+SCENE = case("blobs", 9, 48, 64)
+PER_CHANNEL = GainMapMetadata(
+    (-0.5, 0.0, 0.25), (3.0, 2.0, 1.0), gamma=(1.0, 0.5, 2.0), offset_sdr=(0.01, 0.02, 0.03), capacity_max=3.0
+)
+UNIFORM = GainMapMetadata((-0.5,) * 3, (3.0,) * 3, capacity_max=3.0)
+BASE = np.round(SCENE.sdr * 255).astype(np.uint8)
+CODES = np.tile(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 1, 3))
+
+
+def picture(pixels: np.ndarray, segments=(), **options) -> bytes:
+    """A JPEG with these extra segments behind its own first one."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=100, subsampling=0, **options)
+    stream = jpeg.parse_jpeg(buffer.getvalue())
+    own = [(s.marker, s.payload) for s in stream.segments]
+    return jpeg.build_jpeg([own[0], *segments, *own[1:]], buffer.getvalue()[stream.scan :])
+
+
+def xmp(packet: str | bytes) -> tuple[int, bytes]:
+    return jpeg.APP1, jpeg.XMP + (packet.encode() if isinstance(packet, str) else packet)
+
+
+def iso(metadata: GainMapMetadata) -> tuple[int, bytes]:
+    return jpeg.APP2, jpeg.ISO_GAIN_MAP + build_iso(metadata)
+
+
+def with_index(gain_map: bytes, *, error: int = 0) -> bytes:
+    """Primary with a picture index, then the map; the index is wrong by `error` bytes."""
+    draft = picture(BASE, [(jpeg.APP2, jpeg.MPF + bytes(MPF_LENGTH))])
+    mark = draft.index(jpeg.MPF + bytes(8)) + 4
+    index = build_mpf(primary_size=len(draft) + error, second_size=len(gain_map), mark_position=mark)
+    return picture(BASE, [(jpeg.APP2, jpeg.MPF + index)]) + gain_map
+
+
+def decoded(metadata: GainMapMetadata, pixels: np.ndarray = CODES) -> np.ndarray:
+    """The formula applied to the pictures as a JPEG reader sees them, in float64."""
+    base = np.asarray(Image.open(io.BytesIO(picture(BASE))))
+    stored = np.asarray(Image.open(io.BytesIO(picture(pixels)))).reshape(48, 64, -1) / 255
+    low, high, gamma = (np.array(getattr(metadata, name)) for name in ("minimum", "maximum", "gamma"))
+    stops = low + (high - low) * stored ** (1 / gamma)
+    return (srgb_table()[base] + metadata.offset_sdr) * 2.0**stops - metadata.offset_hdr
+
+
+def adobe_list(name: str, values) -> str:
+    items = "".join(f"<rdf:li>{value:.6f}</rdf:li>" for value in values)
+    return f"<hdrgm:{name}><rdf:Seq>{items}</rdf:Seq></hdrgm:{name}>"
+
+
+def adobe_xmp(metadata: GainMapMetadata) -> str:
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version='
+        f'"1.0" hdrgm:HDRCapacityMin="0" hdrgm:HDRCapacityMax="{metadata.capacity_max}"'
+        ' hdrgm:BaseRenditionIsHDR="False">'
+        + adobe_list("GainMapMin", metadata.minimum)
+        + adobe_list("GainMapMax", metadata.maximum)
+        + adobe_list("Gamma", metadata.gamma)
+        + adobe_list("OffsetSDR", metadata.offset_sdr)
+        + adobe_list("OffsetHDR", metadata.offset_hdr)
+        + '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    )
+
+
+def assert_reads(data: bytes, expected: np.ndarray, **metadata) -> None:
+    read = decode_ultrahdr(data)
+    np.testing.assert_allclose(read.hdr, expected, rtol=2e-4, atol=2e-5)
+    for name, value in metadata.items():
+        np.testing.assert_allclose(getattr(read.metadata["gain_map"], name), value, atol=1e-5)
+
+
+def test_adobe_per_channel_lists():
+    data = with_index(picture(CODES, [xmp(adobe_xmp(PER_CHANNEL))]))
+    assert_reads(data, decoded(PER_CHANNEL), maximum=PER_CHANNEL.maximum, offset_sdr=PER_CHANNEL.offset_sdr)
+
+
+def test_scalar_xmp_with_a_container_directory_only():
+    gain_map = picture(CODES, [xmp(gain_map_xmp(UNIFORM))])
+    data = picture(BASE, [xmp(primary_xmp(len(gain_map)))]) + gain_map
+    assert_reads(data, decoded(UNIFORM), capacity_max=3.0)
+
+
+@pytest.mark.parametrize("metadata", [UNIFORM, PER_CHANNEL])
+def test_iso_only(metadata):
+    assert_reads(with_index(picture(CODES, [iso(metadata)])), decoded(metadata), gamma=metadata.gamma)
+
+
+def test_iso_with_a_common_denominator():
+    numbers = [0, 3000] + [-500, 3000, 1000, 15, 15]
+    payload = struct.pack(">HHBI", 0, 0, 0x48, 1000) + struct.pack(">7i", *numbers)
+    gain_map = picture(CODES, [(jpeg.APP2, jpeg.ISO_GAIN_MAP + payload)])
+    metadata = GainMapMetadata((-0.5,) * 3, (3.0,) * 3, offset_sdr=(0.015,) * 3, offset_hdr=(0.015,) * 3)
+    assert_reads(with_index(gain_map), decoded(metadata), capacity_max=3.0)
+
+
+def test_iso_counts_before_xmp():
+    gain_map = picture(CODES, [xmp(gain_map_xmp(UNIFORM)), iso(PER_CHANNEL)])
+    assert decode_ultrahdr(with_index(gain_map)).metadata["gain_map"].source == "iso"
+
+
+def test_damaged_iso_falls_back_to_xmp():
+    gain_map = picture(
+        CODES, [xmp(gain_map_xmp(UNIFORM)), (jpeg.APP2, jpeg.ISO_GAIN_MAP + b"\0\0\0\0\x40\1")]
+    )
+    assert_reads(with_index(gain_map), decoded(UNIFORM))
+
+
+@pytest.mark.parametrize("error", [-70, -3, 5, 70, 10**6])
+def test_a_wrong_index_is_corrected(error):
+    assert_reads(with_index(picture(CODES, [iso(UNIFORM)]), error=error), decoded(UNIFORM))
+
+
+def test_no_index_at_all():
+    assert_reads(picture(BASE) + b"\0" * 37 + picture(CODES, [iso(UNIFORM)]), decoded(UNIFORM))
+
+
+def test_other_pictures_and_video_around_the_map():
+    preview, video = (
+        picture(BASE[:16, :16]),
+        b"\0\0\0\x18ftypmp42" + b"\xff\xd8\xff\xe0\0\x10" * 30 + bytes(999),
+    )
+    data = picture(BASE) + preview + video + picture(CODES, [iso(UNIFORM)]) + video
+    assert_reads(data, decoded(UNIFORM))
+
+
+def test_a_preview_inside_exif_is_not_the_map():
+    thumbnail = picture(CODES[:16, :16], [iso(PER_CHANNEL)])
+    base = picture(BASE, [(jpeg.APP1, jpeg.EXIF + bytes(8) + thumbnail)])
+    assert_reads(base + picture(CODES, [iso(UNIFORM)]), decoded(UNIFORM))
+
+
+def test_grey_map():
+    grey = CODES[..., 0]
+    assert_reads(with_index(picture(grey, [iso(UNIFORM)])), decoded(UNIFORM, grey))
+    assert decode_ultrahdr(with_index(picture(grey, [iso(UNIFORM)]))).gain_map.shape == (48, 64, 1)
+
+
+def test_plain_jpeg_and_foreign_second_picture_are_sdr():
+    for data in (picture(BASE), picture(BASE) + picture(CODES)):
+        read = decode_ultrahdr(data)
+        assert read.gain_map is None and read.metadata["format"] == "jpeg"
+        np.testing.assert_array_equal(np.rint(read.sdr * 255), Image.open(io.BytesIO(picture(BASE))))
+
+
+def test_gain_in_the_primaries_of_the_map():
+    """Base BT.709, HDR BT.2020: the formula works in BT.2020, the result is given in the base's set."""
+    metadata = GainMapMetadata((0.0,) * 3, (2.0,) * 3, use_base_primaries=False)
+    gain_map = picture(np.full_like(BASE, 255), [iso(metadata)], icc_profile=build_icc("bt2020"))
+    read = decode_ultrahdr(with_index(gain_map))
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    base = srgb_table()[np.asarray(Image.open(io.BytesIO(picture(BASE))))]
+    expected = ((base @ to_2020.T + 1 / 64) * 4 - 1 / 64) @ np.linalg.inv(to_2020).T
+    np.testing.assert_allclose(read.hdr, expected, rtol=2e-3, atol=2e-3)
+    assert read.primaries == "bt709"
+
+
+APPLE_XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="" xmlns:HDRGainMap="http://ns.apple.com/HDRGainMap/1.0/"'
+    ' HDRGainMap:HDRGainMapVersion="131072"%s/></rdf:RDF></x:xmpmeta>'
+)
+
+
+def apple_exif(headroom: float, gain: float) -> bytes:
+    """An Exif block with Apple's maker note: two signed rationals."""
+    note = b"Apple iOS\0\0\1MM" + struct.pack(">H", 2)
+    for index, tag in enumerate((33, 48)):
+        note += struct.pack(">HHII", tag, 10, 1, 16 + 24 + 4 + 8 * index)
+    note += bytes(4) + struct.pack(">iiii", round(headroom * 1000), 1000, round(gain * 1000), 1000)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = note
+    return exif.tobytes()
+
+
+def test_apple_with_headroom_in_xmp():
+    gain_map = picture(CODES[..., 0], [xmp(APPLE_XMP % ' HDRGainMap:HDRGainMapHeadroom="4.5"')])
+    read = decode_ultrahdr(with_index(gain_map))
+    metadata = read.metadata["gain_map"]
+    assert metadata.source == "apple"
+    assert metadata.capacity_max == pytest.approx(np.log2(4.5))
+    base = srgb_table()[np.asarray(Image.open(io.BytesIO(picture(BASE))))]
+    stored = np.asarray(Image.open(io.BytesIO(picture(CODES[..., 0])))) / 255
+    expected = base * (1 + 3.5 * stored**1.961)[..., None]
+    np.testing.assert_allclose(read.hdr, expected, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("headroom", "gain", "stops"), [(0.5, 0.0, 1.8), (0.5, 1.0, 1.5), (1.01, 0.005, 2.65), (1.01, 1.0, 2.0)]
+)
+def test_apple_with_headroom_in_the_maker_note(headroom, gain, stops):
+    exif = apple_exif(headroom, gain)
+    gain_map = picture(CODES[..., 0], [xmp(APPLE_XMP % "")])
+    read = decode_ultrahdr(picture(BASE, [(jpeg.APP1, exif)]) + gain_map)
+    assert read.metadata["gain_map"].capacity_max == pytest.approx(stops, abs=1e-3)
+
+
+def test_apple_without_headroom_is_sdr():
+    read = decode_ultrahdr(picture(BASE) + picture(CODES[..., 0], [xmp(APPLE_XMP % "")]))
+    assert read.gain_map is None
+
+
+def bad_xmp(**values) -> tuple[int, bytes]:
+    packet = gain_map_xmp(UNIFORM).decode()
+    for name, value in values.items():
+        start = packet.index(f'hdrgm:{name}="') + len(f'hdrgm:{name}="')
+        packet = packet[:start] + value + packet[packet.index('"', start) :]
+    return xmp(packet)
+
+
+def bad_iso(*numbers: int, version: int = 0, flags: int = 0x40) -> tuple[int, bytes]:
+    payload = struct.pack(">HHB", version, 0, flags) + struct.pack(f">{len(numbers)}i", *numbers)
+    return jpeg.APP2, jpeg.ISO_GAIN_MAP + payload
+
+
+GOOD = (0, 1, 3, 1, 0, 1, 3, 1, 1, 1, 1, 64, 1, 64)
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>' + gain_map_xmp(UNIFORM).decode()
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        (bad_xmp(GainMapMax="nan"), "beyond"),
+        (bad_xmp(GainMapMax="1,5"), "not a number"),
+        (bad_xmp(GainMapMax="99999"), "beyond"),
+        (bad_xmp(GainMapMin="5"), "above its maximum"),
+        (bad_xmp(Gamma="0"), "gamma"),
+        (bad_xmp(Gamma="-1"), "gamma"),
+        (bad_xmp(OffsetSDR="inf"), "offset"),
+        (bad_xmp(HDRCapacityMin="7"), "headroom"),
+        (bad_xmp(BaseRenditionIsHDR="True"), "base is the HDR"),
+        (xmp(BOMB), "document type"),
+        (xmp(b"<hdrgm:GainMapMax"), "not well-formed"),
+        (bad_iso(*GOOD, version=1), "version 1"),
+        (bad_iso(*GOOD[:-1], 0), "division by zero"),
+        (bad_iso(*GOOD[:5]), "damaged"),
+        (bad_iso(*GOOD, flags=0x44), "base is the HDR"),
+        (bad_iso(0, 1, 30, 1, *GOOD[4:]), "beyond"),
+    ],
+)
+def test_unusable_metadata_is_refused(segment, message):
+    with pytest.raises(ImageReadError, match=message):
+        decode_ultrahdr(with_index(picture(CODES, [segment])))
+
+
+def test_hostile_structure():
+    good = encode_ultrahdr(sdr=SCENE.sdr, hdr=SCENE.hdr)
+    for bad in (
+        good[:3],
+        good[:200],
+        b"\xff\xd8\xff" + b"\xff" * 5000,
+        b"\xff\xd8\xff\xe0\xff\xff",
+        good[:2000],
+    ):
+        with pytest.raises(ImageReadError):
+            decode_ultrahdr(bad)
+    sofs = [s for s in jpeg.parse_jpeg(good).segments if s.marker in (0xC0, 0xC2)]
+    at = sofs[0].position + 1
+    with pytest.raises(ImageReadError, match="cannot hold|header states"):
+        decode_ultrahdr(good[:at] + b"\x7f\xff\x7f\xff" + good[at + 4 :])
+
+
+def test_a_cut_gain_map_is_an_error():
+    good = encode_ultrahdr(sdr=SCENE.sdr, hdr=SCENE.hdr)
+    with pytest.raises(ImageReadError):
+        decode_ultrahdr(good[:-500])
+
+
+def test_a_file_without_its_gain_map_is_sdr():
+    good = encode_ultrahdr(sdr=SCENE.sdr, hdr=SCENE.hdr)
+    assert decode_ultrahdr(good[: jpeg.parse_jpeg(good).end]).gain_map is None
