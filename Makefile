@@ -27,3 +27,7 @@ lint:
 
 bench:
 	@$(HOST) --tests run -m benchmarks.run
+
+# One area by itself, such as bench-formats for benchmarks/formats.py.
+bench-%:
+	@$(HOST) --tests run -m benchmarks.$*

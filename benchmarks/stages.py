@@ -55,6 +55,7 @@ def load_engine(host: Host) -> Engine:
     assert spec is not None and spec.loader is not None
     sys.modules[PACK] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[PACK])
+    importlib.import_module("comfy.utils").set_progress_bar_enabled(False)
     vae_engine, upconvert, load = (
         importlib.import_module(f"{PACK}.nodes.engine.{name}") for name in ("vae", "upconvert", "load")
     )
