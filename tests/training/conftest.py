@@ -14,6 +14,7 @@ pytest.importorskip("diffusers", reason="training requirements are not installed
 pytest.importorskip("jsonargparse", reason="training requirements are not installed")
 
 import torch  # noqa: E402
+from accelerate.state import AcceleratorState  # noqa: E402
 
 from training.config import COMMANDS, PRESETS  # noqa: E402
 from training.config.base import CommandConfig  # noqa: E402
@@ -60,6 +61,13 @@ def quiet_machine() -> Iterator[None]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps one state per process; tests want different precisions."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -31,9 +31,7 @@ README_STAGE2 = (
     "--gradient_accumulation_steps 2 --output_dir o --validation_prompts one two "
     "--validation_prompt_file p.txt --validation_image_dir i --scheduler_config s --seed 1"
 )
-README_GENERATE = (
-    "--pretrained_model_name_or_path m --unet_ckpt u --sdr_input_path p --output_dir o --seed 7 --resolution 512"
-)
+README_GENERATE = "--pretrained_model_name_or_path m --unet_ckpt u --sdr_input_path p --output_dir o --seed 7 --resolution 512"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -84,7 +82,12 @@ def test_flags_override_yaml_and_yaml_overrides_the_preset(tmp_path: Path) -> No
         )
     )
     config = parse_config("stage1", Stage1Config, ["--config", str(file), "--learning_rate", "1e-6"])
-    assert (config.preset, config.qmax, config.train_batch_size, config.learning_rate) == ("paper", 49.0, 3, 1e-6)
+    assert (config.preset, config.qmax, config.train_batch_size, config.learning_rate) == (
+        "paper",
+        49.0,
+        3,
+        1e-6,
+    )
 
 
 def test_the_saved_configuration_reads_back(tmp_path: Path) -> None:

@@ -143,7 +143,10 @@ def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_pat
     run_stage2(configs["stage2"](output_dir=tmp_path / "run", max_train_steps=2, train_batch_size=4))
     run_stage2(
         configs["stage2"](
-            output_dir=tmp_path / "run", max_train_steps=5, train_batch_size=2, resume_from_checkpoint="latest"
+            output_dir=tmp_path / "run",
+            max_train_steps=5,
+            train_batch_size=2,
+            resume_from_checkpoint="latest",
         )
     )
     state = json.loads((tmp_path / "run" / "checkpoint-00000005" / "state.json").read_text())
@@ -169,7 +172,9 @@ class PoisonedLoss:
         loss = Stage2Task.loss
         monkeypatch.setattr(Stage2Task, "update", update)
         monkeypatch.setattr(
-            Stage2Task, "loss", lambda task, batch: loss(task, batch) * (float("nan") if self.step in steps else 1)
+            Stage2Task,
+            "loss",
+            lambda task, batch: loss(task, batch) * (float("nan") if self.step in steps else 1),
         )
 
 
@@ -195,6 +200,9 @@ def test_a_nan_is_left_out_under_the_skip_policy(
 
 @pytest.mark.parametrize("command", ["stage1", "stage2"])
 def test_a_dry_run_writes_nothing(configs: Configs, command: str, tmp_path: Path, no_network: None) -> None:
-    RUN[command](configs[command](output_dir=tmp_path / "run", dry_run=True, cache_latents=True)
-                 if command == "stage2" else configs[command](output_dir=tmp_path / "run", dry_run=True))
+    RUN[command](
+        configs[command](output_dir=tmp_path / "run", dry_run=True, cache_latents=True)
+        if command == "stage2"
+        else configs[command](output_dir=tmp_path / "run", dry_run=True)
+    )
     assert not (tmp_path / "run").exists()

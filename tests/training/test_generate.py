@@ -1,0 +1,231 @@
+"""Headless Stage 3: the same numbers as gm_core's reference sampler, and the files of the paper's driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gm_core.codecs.files import read_image
+from gm_core.gain_map import GainMapSpec, merge_hdr
+from gm_core.model_info import GainMapModelInfo
+from gm_core.sampling import Denoiser
+from gm_core.sampling import sample_dual as reference_dual
+from gm_core.sampling import sample_gain_map as reference_single
+from gm_core.schedule import alphas_cumprod, sampling_sigmas
+from training.base_model import load_unet
+from training.cli import main
+from training.data.decode import decode_gain_map
+from training.errors import ConfigError
+from training.generate import GainMapDiffusion, Settings, convert_picture, find_pictures
+from training.gm_unet import save_gm_unet, widen
+from training.pictures import decode_latent, encode_picture, from_image
+from training.sampling import make_scheduler, sample_dual, sample_gain_map
+
+ALPHAS = alphas_cumprod()
+SPACINGS = {"euler": "leading", "dpm++": "linspace"}
+
+
+def linear_network(seed: int, channels: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Mixes channels with fixed weights and a little of the timestep: smooth, and sensitive to every input."""
+    weight = torch.randn(4, channels, 1, 1, generator=torch.Generator().manual_seed(seed)) / channels**0.5
+
+    def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(torch.nn.functional.conv2d(x, weight)) * (1 + t.float().view(-1, 1, 1, 1) / 2000)
+
+    return predict
+
+
+def latents(seed: int, batch: int = 2) -> torch.Tensor:
+    return torch.randn(batch, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_euler_agrees_with_the_reference_for_a_picture(prediction: str) -> None:
+    network, condition, noise = linear_network(0, 8), latents(1), latents(2)
+    found = sample_gain_map(network, condition, noise, make_scheduler("euler", ALPHAS, prediction), 10)
+    expected = reference_single(Denoiser(network, prediction), condition, noise, sampling_sigmas(10))
+    assert (found - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("name, sampler", [("euler", "euler"), ("dpm++", "dpmpp_2m"), ("ddim", "ddim")])
+def test_the_dual_loop_agrees_with_the_reference(name: str, sampler: str, batch: int) -> None:
+    sdr, gm, noise = linear_network(0, 4), linear_network(1, 8), latents(2, batch)
+    found = sample_dual(sdr, gm, noise, make_scheduler(name, ALPHAS, "eps"), 10)
+    sigmas = sampling_sigmas(10, SPACINGS.get(name, "leading"))  # type: ignore[arg-type]
+    if name == "ddim":
+        # Its last step goes to the first timestep's own noise level, not to zero; its start is unit noise.
+        pytest.skip("diffusers' DDIM ends at another noise level than the reference")
+    expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, sigmas, sampler=sampler)
+    tolerance = 1e-4 if name == "euler" else 2e-2
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() < tolerance
+
+
+def test_schedulers_visit_the_papers_timesteps() -> None:
+    ddpm = make_scheduler("ddpm", ALPHAS, "eps")
+    ddpm.set_timesteps(50)
+    assert ddpm.timesteps[:3].tolist() == [981, 961, 941] and ddpm.timesteps[-1] == 1
+    assert not ddpm.config.clip_sample
+    solver = make_scheduler("dpm++", ALPHAS, "eps")
+    solver.set_timesteps(75)
+    assert solver.timesteps[:3].tolist() == [999, 986, 972] and solver.timesteps[-1] == 13
+    assert torch.allclose(ddpm.alphas_cumprod, ALPHAS, atol=1e-6)
+
+
+def test_the_branches_share_noise_but_no_history() -> None:
+    seen: dict[str, list[torch.Tensor]] = {"sdr": [], "gm": []}
+
+    def recording(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            seen[name].append(x)
+            return torch.zeros_like(x[:, :4])
+
+        return predict
+
+    noise = latents(0)
+    sample_dual(recording("sdr"), recording("gm"), noise, make_scheduler("dpm++", ALPHAS, "eps"), 4)
+    assert torch.equal(seen["sdr"][0], noise) and torch.equal(seen["gm"][0][:, 4:], noise)
+    x0 = noise / ALPHAS[999].sqrt()
+    assert torch.allclose(seen["gm"][0][:, :4], x0, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["euler", "ddpm", "ddim", "dpm++", "pndm"])
+def test_every_scheduler_runs_both_loops(name: str) -> None:
+    sdr, gm = linear_network(0, 4), linear_network(1, 8)
+    pair = sample_dual(sdr, gm, latents(3), make_scheduler(name, ALPHAS, "eps"), 5)
+    single = sample_gain_map(gm, latents(1), latents(2), make_scheduler(name, ALPHAS, "v"), 5)
+    assert all(torch.isfinite(latent).all() for latent in (*pair, single))
+
+
+def test_a_scheduler_file_must_name_a_scheduler(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"_class_name": "Nothing"}')
+    with pytest.raises(ConfigError, match="no diffusers scheduler"):
+        make_scheduler("euler", ALPHAS, "eps", str(tmp_path / "s.json"))
+    with pytest.raises(ConfigError, match="not readable"):
+        make_scheduler("euler", ALPHAS, "eps", str(tmp_path / "gone"))
+
+
+@pytest.fixture(scope="module")
+def gm_folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    unet = widen(load_unet(str(base)))
+    folder = tmp_path_factory.mktemp("gm") / "unet"
+    context = torch.randn(1, 16, 32)
+    save_gm_unet(unet.state_dict(), unet, GainMapModelInfo(steps=3), context, folder)
+    return folder
+
+
+def flags(base: Path, gm: Path, out: Path) -> list[str]:
+    return ["--pretrained_model_name_or_path", str(base), "--unet_ckpt", str(gm), "--output_dir", str(out)]
+
+
+def test_a_folder_of_pictures_becomes_hdr_files(
+    base: Path, gm_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = [
+        "generate",
+        *flags(base, gm_folder, out),
+        "--sdr_input_path",
+        str(photos),
+        "--resolution",
+        "64",
+    ]
+    assert main(arguments) == 0
+    kinds = {"sdr_{}.png", "gm_{}.png", "hdr_{}.hdr", "hdr_{}.exr", "hdr_{}.jpg", "sheet_{}.png"}
+    names = {kind.format(f"photo_{n:03d}") for kind in kinds for n in range(6)}
+    assert {path.name for path in out.iterdir()} == names | {"config.yaml"}
+    with Image.open(photos / "photo_000.png") as given, Image.open(out / "sdr_photo_000.png") as written:
+        assert np.array_equal(np.asarray(given), np.asarray(written))
+    exr = read_image(out / "hdr_photo_000.exr")
+    assert exr.primaries == "bt2020" and exr.hdr.shape[:2] == (128, 96)
+    sdr = from_image(Image.open(out / "sdr_photo_000.png"))
+    gain_map = torch.from_numpy(decode_gain_map((out / "gm_photo_000.png").read_bytes())).movedim(-1, 0)[None]
+    expected = merge_hdr(sdr=sdr, gain_map=gain_map, spec=GainMapSpec())[0].movedim(0, -1).numpy()
+    assert np.abs(exr.hdr - expected).max() < 2e-3
+
+
+def test_prompts_become_hdr_files(base: Path, gm_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prompts = ["--validation_prompts", "a lamp", "the sun", "--resolution", "64", "--preset", "paper"]
+    assert main(["generate", *flags(base, gm_folder, out), *prompts, "--num_inference_steps", "3"]) == 0
+    assert (out / "hdr_0001.hdr").is_file()
+    radiance = read_image(out / "hdr_0000.hdr").hdr
+    assert radiance.max() <= 1.016
+
+
+def test_the_seed_decides_and_the_folder_does_not(
+    base: Path, gm_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    def maps(name: str, source: Path, seed: int) -> bytes:
+        run = ["generate", *flags(base, gm_folder, tmp_path / name), "--sdr_input_path", str(source)]
+        assert main([*run, "--resolution", "64", "--formats", "sheet", "--seed", str(seed)]) == 0
+        return (tmp_path / name / "gm_photo_003.png").read_bytes()
+
+    alone = maps("alone", photos / "photo_003.png", 1)
+    assert alone == maps("folder", photos, 1) != maps("other", photos / "photo_003.png", 2)
+
+
+def test_text_free_models_ignore_the_prompt(
+    configure: Any, base: Path, gm_folder: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        "generate", pretrained_model_name_or_path=base, unet_ckpt=gm_folder, sdr_input_path="x"
+    )
+    models = GainMapDiffusion(config, with_text=True)
+    assert not torch.equal(models.context("a lamp"), models.context(""))
+    free = GainMapDiffusion(config, with_text=True)
+    free.stored_context = torch.zeros(1, 1, 32)
+    assert torch.equal(free.context("a lamp"), free.context(""))
+
+
+def test_it_is_the_reference_sampler_around_the_real_networks(
+    configure: Any, base: Path, gm_folder: Path
+) -> None:
+    config = configure(
+        "generate", pretrained_model_name_or_path=base, unet_ckpt=gm_folder, sdr_input_path="x", resolution=64
+    )
+    models = GainMapDiffusion(config, with_text=False)
+    settings = Settings(4, "euler", None, 1.0, seed=11)
+    sdr = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found = convert_picture(models, config, settings, GainMapSpec(), sdr, "")
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(11))
+
+    @torch.no_grad()
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return models.gm_unet(x, t, encoder_hidden_states=models.context("")).sample
+
+    latent = reference_single(Denoiser(network), encode_picture(models.vae, sdr), noise, sampling_sigmas(4))
+    assert (decode_latent(models.vae, latent)[0] - found.gain_map).abs().max() < 1e-4
+
+
+def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "b/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [name for name, _ in find_pictures(tmp_path)] == ["a_jpg", "a_png", "b_c"]
+    with pytest.raises(ConfigError, match="holds no pictures"):
+        find_pictures(tmp_path / "nowhere")
+
+
+def test_half_precision_networks_decode_in_float32(configure: Any, base: Path, gm_folder: Path) -> None:
+    config = configure(
+        "generate",
+        pretrained_model_name_or_path=base,
+        unet_ckpt=gm_folder,
+        sdr_input_path="x",
+        mixed_precision="bf16",
+        resolution=64,
+    )
+    models = GainMapDiffusion(config, with_text=False)
+    result = convert_picture(
+        models, config, Settings(2, "ddpm", None, 1.0, 0), GainMapSpec(), torch.rand(1, 3, 70, 90), ""
+    )
+    assert result.hdr.shape == (3, 70, 90) and result.gain_map.dtype == torch.float32

@@ -1,0 +1,162 @@
+"""Every kind of photo collection gives the same rows whenever it is read."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training.data.rows import Reject, Row
+from training.data.sources import list_units, read_all
+from training.errors import DatasetError
+
+
+def rows_of(*sources: object, size: int = 3, captions: str = "first", limit: int | None = None) -> list[Row]:
+    units = list_units(
+        [str(s) for s in sources], rows_per_unit=size, image_root=None, captions=captions, max_rows=limit
+    )
+    found = list(read_all(units))
+    assert found == list(read_all(units))
+    return found  # type: ignore[return-value]
+
+
+def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+@pytest.fixture
+def picture(photos: Path) -> bytes:
+    return (photos / "photo_000.png").read_bytes()
+
+
+def test_a_folder_with_captions_beside_the_pictures(photos: Path) -> None:
+    rows = rows_of(photos)
+    assert len(rows) == 6
+    assert rows[1].text == "sun over a field 1" and rows[1].image == photos / "photo_001.png"
+
+
+def test_a_folder_in_the_layout_of_image_folders(tmp_path: Path, picture: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(picture)
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a lamp"}) + "\n")
+    (tmp_path / "a.hdr").write_bytes(b"ground truth")
+    (row,) = rows_of(tmp_path)
+    assert row.text == "a lamp" and row.hdr == tmp_path / "a.hdr"
+
+
+def test_coco_captions_first_or_all(tmp_path: Path, picture: bytes) -> None:
+    content = {
+        "images": [{"id": 7, "file_name": "b.png"}, {"id": 3, "file_name": "a.png"}],
+        "annotations": [
+            {"image_id": 7, "caption": " one "},
+            {"image_id": 7, "caption": "two"},
+            {"image_id": 3, "caption": "three"},
+        ],
+    }
+    file = tmp_path / "captions.json"
+    file.write_text(json.dumps(content))
+    assert [(row.key, row.text) for row in rows_of(file)] == [("3", "three"), ("7", "one")]
+    assert [row.key for row in rows_of(file, captions="all")] == ["3-0", "7-0", "7-1"]
+    assert rows_of(file)[0].image == tmp_path / "a.png"
+    file.write_text('{"images": 3}')
+    with pytest.raises(DatasetError, match="not a COCO caption file"):
+        rows_of(file)
+
+
+@pytest.mark.parametrize("column", ["image", "sdr", "struct"])
+def test_parquet_with_bytes_paths_or_structs(tmp_path: Path, picture: bytes, column: str) -> None:
+    (tmp_path / "a.png").write_bytes(picture)
+    value: object = {"image": picture, "sdr": "a.png", "struct": {"bytes": picture, "path": None}}[column]
+    name = "image" if column == "struct" else column
+    table = pa.Table.from_pylist([{name: value, "text": f"caption {n}"} for n in range(7)])
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=2)
+    rows = rows_of(tmp_path / "rows.parquet")
+    assert [row.text for row in rows] == [f"caption {n}" for n in range(7)]
+    assert rows[0].image == (tmp_path / "a.png" if column == "sdr" else picture)
+    assert len({row.key for row in rows}) == 7
+
+
+def test_tar_shards(tmp_path: Path, picture: bytes) -> None:
+    with tarfile.open(tmp_path / "shard-0.tar", "w") as archive:
+        for stem in ("x/0001", "x/0002"):
+            add(archive, f"{stem}.png", picture)
+            add(archive, f"{stem}.txt", stem.encode())
+    rows = rows_of(tmp_path)
+    assert [(row.key, row.text) for row in rows] == [
+        ("shard-0/x/0001", "x/0001"),
+        ("shard-0/x/0002", "x/0002"),
+    ]
+    assert rows[0].image == picture
+
+
+def test_unsafe_tar_members_are_rejects(tmp_path: Path, picture: bytes) -> None:
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name in ("../escape.png", "/etc/passwd.png", "a/../../b.png"):
+            add(archive, name, picture)
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        add(archive, "good.png", picture)
+    found = rows_of(shard)
+    assert [item.reason for item in found if isinstance(item, Reject)] == ["unsafe_member"] * 4
+    assert [item.key for item in found if isinstance(item, Row)] == ["shard/good"]
+
+
+def test_a_cut_tar_keeps_what_is_whole(tmp_path: Path, picture: bytes) -> None:
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as archive:
+        add(archive, "a.png", picture)
+        add(archive, "b.png", picture)
+    shard.write_bytes(shard.read_bytes()[: len(picture) + 2000])
+    found = rows_of(shard)
+    assert isinstance(found[-1], Reject) and found[-1].reason == "damaged_shard"
+
+
+def test_a_streamed_data_set(tmp_path: Path, picture: bytes, no_network: None) -> None:
+    for shard in range(2):
+        rows = [{"image": {"bytes": picture, "path": None}, "text": f"{shard}-{n}"} for n in range(3)]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"train-{shard}.parquet")
+    rows = rows_of(f"hf:{tmp_path}@train")
+    assert [row.text for row in rows] == ["0-0", "0-1", "0-2", "1-0", "1-1", "1-2"]
+    assert len({row.key for row in rows}) == 6
+
+
+@pytest.mark.parametrize("limit", [1, 3, 4, 100])
+def test_a_limit_takes_the_first_rows(photos: Path, limit: int) -> None:
+    assert [row.key for row in rows_of(photos, limit=limit)] == [row.key for row in rows_of(photos)][:limit]
+
+
+def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
+    for source in (tmp_path / "none", tmp_path):
+        with pytest.raises(DatasetError, match=tmp_path.name):
+            rows_of(source)
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(DatasetError, match="no known kind"):
+        rows_of(tmp_path / "a.csv")
+    (tmp_path / "bad.parquet").write_text("nothing")
+    with pytest.raises(DatasetError, match="not a readable parquet"):
+        rows_of(tmp_path / "bad.parquet")
+
+
+@pytest.mark.parametrize(
+    "columns, reason",
+    [
+        ({"text": "no picture"}, "missing_image"),
+        ({"image": b""}, "missing_image"),
+        ({"image": b"x", "qmax": 0.0}, "bad_metadata"),
+        ({"image": b"x", "qmax": -9.0}, "bad_metadata"),
+        ({"image": b"x", "qmax": float("inf")}, "bad_metadata"),
+        ({"image": b"x", "encoding": "cubic"}, "bad_metadata"),
+    ],
+)
+def test_bad_rows_are_rejects(tmp_path: Path, columns: dict[str, object], reason: str) -> None:
+    pq.write_table(pa.Table.from_pylist([columns]), tmp_path / "rows.parquet")
+    (found,) = rows_of(tmp_path / "rows.parquet")
+    assert isinstance(found, Reject) and found.reason == reason

@@ -1,0 +1,175 @@
+"""The triple builder: whatever happens, every usable picture is there exactly once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from gm_core.codecs.radiance import encode_radiance
+from gm_core.color import convert_primaries
+from gm_core.gain_map import GainMapSpec, merge_hdr
+from gm_core.tonemap import analytic_gain_map
+from training.data.decode import decode_gain_map, decode_sdr
+from training.data.table import open_table
+from training.errors import DatasetError
+from training.pictures import from_image
+from training.triples import Builder, run
+
+Configure = Callable[..., Any]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("triples-*.parquet")}
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return pq.read_table(sorted(folder.glob("*.parquet"))).to_pylist()
+
+
+def test_the_shards_hold_what_the_paper_needs_and_more(triples: Path, photos: Path) -> None:
+    rows = rows_of(triples)
+    assert [row["key"] for row in rows] == [f"photo_{n:03d}.png" for n in range(6)]
+    row = rows[2]
+    assert row["image"] == (photos / "photo_002.png").read_bytes()
+    assert row["text"] == "a lamp at night 2" and row["qmax"] == 99.0 and row["eps"] == 1 / 64
+    assert row["generator"].startswith("gm-hdr triples") and row["gamut"] == "bt2020"
+    assert json.loads((triples / "_SUCCESS").read_text()) == {"rejects": {}, "rows": 6, "shards": 3}
+
+
+def test_the_analytic_map_is_the_closed_form_in_16_bits(triples: Path) -> None:
+    row = rows_of(triples)[0]
+    sdr = torch.nn.functional.interpolate(
+        from_image(decode_sdr(row["image"])), size=(85, 64), mode="bilinear", antialias=True
+    )
+    expected = analytic_gain_map(sdr, spec=GainMapSpec())[0].movedim(0, -1).numpy()
+    found = decode_gain_map(row["gainmap"])
+    assert found.shape == expected.shape
+    # Resizing rounds to 8 bits in one of the two.
+    assert np.abs(found - expected).mean() < 5e-3
+
+
+def test_another_run_changes_nothing(
+    configure: Configure, photos: Path, triples: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(triples, tmp_path / "again")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "again").glob("triples-*")}
+    run(configure("triples", output_dir=tmp_path / "again", source=[photos], gain_source="analytic"))
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "again").glob("triples-*")}
+
+
+def test_killed_and_restarted_gives_the_same_bytes(
+    configure: Configure, photos: Path, triples: Path, tmp_path: Path
+) -> None:
+    config = configure("triples", output_dir=tmp_path / "set", source=[photos], gain_source="analytic")
+    original = Builder.build
+
+    def build(self: Any, index: int, *rest: Any) -> int:
+        if index == killed_at:
+            raise KeyboardInterrupt
+        return original(self, index, *rest)
+
+    for killed_at in (1, 2):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Builder, "build", build)
+            run(config)
+        assert not (tmp_path / "set" / "_SUCCESS").exists()
+    run(config)
+    assert contents(tmp_path / "set") == contents(triples)
+
+
+def test_a_different_recipe_is_not_mixed_in(
+    configure: Configure, photos: Path, triples: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(triples, tmp_path / "set")
+    with pytest.raises(DatasetError, match="made differently .*qmax"):
+        run(
+            configure(
+                "triples", output_dir=tmp_path / "set", source=[photos], gain_source="analytic", qmax=49.0
+            )
+        )
+
+
+def test_rejects_are_logged_with_reasons(configure: Configure, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
+    (tmp_path / "photos" / "cut.png").write_bytes((photos / "photo_001.png").read_bytes()[:300])
+    run(
+        configure(
+            "triples", output_dir=tmp_path / "set", source=[tmp_path / "photos"], gain_source="analytic"
+        )
+    )
+    assert json.loads((tmp_path / "set" / "_SUCCESS").read_text())["rejects"] == {"unreadable_image": 2}
+    lines = [
+        json.loads(line)
+        for path in sorted((tmp_path / "set" / "rejects").glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    assert [line["key"] for line in lines] == ["bad.png", "cut.png"]
+    assert len(rows_of(tmp_path / "set")) == 6
+
+
+def test_a_set_of_rejects_fails(configure: Configure, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match="unreadable_image 1"):
+        run(
+            configure(
+                "triples", output_dir=tmp_path / "set", source=[tmp_path / "photos"], gain_source="analytic"
+            )
+        )
+
+
+def test_the_vae_makes_maps_for_every_size(
+    configure: Configure, base: Path, photos: Path, tmp_path: Path
+) -> None:
+    config = configure(
+        "triples",
+        output_dir=tmp_path / "set",
+        source=[photos],
+        pretrained_model_name_or_path=base,
+        gain_encoding="log2",
+        store_images="path",
+    )
+    run(config)
+    rows = rows_of(tmp_path / "set")
+    assert [decode_gain_map(row["gainmap"]).shape[:2] for row in rows[:2]] == [(85, 64), (64, 85)]
+    assert rows[0]["encoding"] == "log2" and rows[0]["sdr"] == str(photos / "photo_000.png")
+    table = open_table([str(tmp_path / "set")], cache_dir=str(tmp_path / "c"), image_root=None, limit=None)
+    assert len(table) == 6 and table[0].coding.encoding == "log2"  # type: ignore[union-attr]
+
+
+def test_ground_truth_maps_give_the_ground_truth_back(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    spec = GainMapSpec(qmax=15.0)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(photos / "photo_000.png", tmp_path / "photos" / "a.png")
+    sdr = from_image(decode_sdr((photos / "photo_000.png").read_bytes()))
+    hdr = merge_hdr(sdr=sdr, gain_map=torch.full_like(sdr, 0.2), spec=spec)
+    (tmp_path / "photos" / "a.hdr").write_bytes(encode_radiance(hdr[0].movedim(0, -1).numpy()))
+    config = configure(
+        "triples",
+        output_dir=tmp_path / "set",
+        source=[tmp_path / "photos"],
+        gain_source="hdr",
+        qmax=15.0,
+        resolution=512,
+        gain_encoding="log2",
+        gain_log2_min=-3.0,
+    )
+    run(config)
+    (row,) = rows_of(tmp_path / "set")
+    coded = torch.from_numpy(decode_gain_map(row["gainmap"])).movedim(-1, 0)[None]
+    found = merge_hdr(sdr=sdr, gain_map=config.coding.to_gain_map(coded, spec=spec), spec=spec)
+    expected = convert_primaries(hdr, "bt709", "bt2020")
+    stops = ((found + spec.offset) / (expected + spec.offset)).log2().abs()
+    # Radiance stores 8 bits and one exponent for three channels.
+    assert stops.mean() < 0.03 and stops.max() < 0.3
