@@ -1,0 +1,92 @@
+"""The recipe of the built-in model on panoramas made up here: data laws, and all steps end to end."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from gm_core.gain_coding import GainCoding
+from gm_core.gain_map import GainMapSpec
+from training.builtin import cache, export, rendering, samples, train
+from training.builtin.autoencoder import TinyAutoencoder
+from training.builtin.panoramas import View, render_view
+from training.builtin.pipeline import BuiltinModel
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with one panorama (gradient sky, a lamp 50 times as bright) and random TAESD weights."""
+    root = tmp_path_factory.mktemp("builtin")
+    rows = np.linspace(1.0, 0.1, 64, dtype=np.float32)[:, None, None]
+    panorama = np.broadcast_to(rows * np.float32([0.5, 0.7, 1.0]), (64, 128, 3)).copy()
+    panorama[28:34, 60:68] = 50.0
+    cv2.imwrite(str(root / "sky.hdr"), panorama)
+    torch.manual_seed(0)
+    autoencoder = TinyAutoencoder()
+    for name in ("encoder", "decoder"):
+        save_file(getattr(autoencoder, name).state_dict(), root / f"taesd_{name}.safetensors")
+    return root
+
+
+def test_a_view_looks_where_it_points():
+    panorama = np.zeros((64, 128, 3), np.float32)
+    panorama[16:18, 96:98] = 1.0  # a quarter turn to the right, 45 degrees up
+    crop = render_view(panorama, View(yaw=90, pitch=45, roll=0, fov=60), 33, 33)
+    assert crop[..., 0].max() > 0.3
+    assert np.abs(np.argwhere(crop[..., 0] > 0.3).mean(axis=0) - 16).max() < 2
+
+
+@pytest.mark.parametrize("make_curve", [curve for _, curve in rendering.CURVES])
+@given(seed=st.integers(0, 10_000))
+def test_every_camera_curve_rises_and_stays_in_range(make_curve, seed):
+    rng = np.random.default_rng(seed)
+    hdr = np.exp(rng.normal(-1, 2, (8, 8, 3))).astype(np.float32)
+    light = np.geomspace(1e-4, 100, 200)
+    codes = make_curve(rng, hdr)(light)
+    assert (np.diff(codes) >= -1e-9).all()
+    assert codes.min() >= 0 and codes.max() <= 1 + 1e-9
+
+
+def test_target_undoes_the_camera_up_to_exposure():
+    rng = np.random.default_rng(3)
+    hdr = rng.uniform(0.05, 4, (16, 16, 3)).astype(np.float32)
+    sdr = rendering.srgb_encode(hdr / 4).astype(np.float32)
+    gain = rendering.anchor_midtones(sdr, rendering.log_gain(sdr, hdr))
+    rebuilt = (sdr**2.2 + 1 / 64) * np.exp2(gain) - 1 / 64
+    ratio = (rebuilt + 1 / 64) / (hdr + 1 / 64)
+    assert ratio.std() / ratio.mean() < 1e-5
+
+
+def test_coding_is_that_of_gm_core():
+    stops = np.linspace(samples.LOG2_MIN, samples.LOG2_MAX, 50, dtype=np.float32)
+    spec = GainMapSpec(qmax=2**samples.LOG2_MAX - 1)
+    coding = GainCoding(encoding="log2", log2_min=samples.LOG2_MIN, log2_max=samples.LOG2_MAX)
+    gain_map = torch.from_numpy((np.exp2(stops) - 1) / spec.qmax)
+    assert torch.allclose(
+        coding.from_gain_map(gain_map, spec=spec), torch.from_numpy(samples.code_gain(stops)), atol=1e-5
+    )
+
+
+def test_a_sample_depends_on_its_number_alone(folder):
+    scenes = samples.Scenes([folder / "sky.hdr"], [])
+    first, again = (samples.make_sample(cache.sample_rng(1, 2, 3), scenes, 32) for _ in range(2))
+    other = samples.make_sample(cache.sample_rng(1, 2, 4), scenes, 32)
+    assert np.array_equal(first.sdr, again.sdr) and np.array_equal(first.coded, again.coded)
+    assert not np.array_equal(first.sdr, other.sdr)
+
+
+def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
+    latents, weights = tmp_path / "latents", tmp_path / "unet.safetensors"
+    common = ["--panoramas", str(folder), "--teacher", str(folder)]
+    cache.main([*common, "--output", str(latents), "--size", "64", "--shards", "1", "--shard-size", "4"])
+    train.main(["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "2"])
+    export.main(["--unet", str(weights), "--teacher", str(folder), "--output", str(tmp_path / "weights")])
+    model = BuiltinModel.load(tmp_path / "weights")
+    hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
+    assert hdr.shape == (1, 3, 70, 90)
+    assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33
