@@ -14,7 +14,8 @@ demo:
 	@$(HOST) run -m scripts.demo
 
 convert:
-	@$(HOST) run -m scripts.convert $(if $(IN),--input "$(IN)") $(if $(OUT),--output "$(OUT)")
+	$(if $(and $(IN),$(OUT)),,$(error Usage: make convert IN=file-or-folder OUT=folder))
+	@$(HOST) run -m scripts.convert --input "$(IN)" --output "$(OUT)"
 
 test: lint
 	@$(HOST) --tests run -m pytest -m "not slow"

@@ -30,10 +30,10 @@ NAMES = {
 }
 
 
-def convert_photo(photo: Path, output: Path) -> float:
+def convert_photo(photo: Path, output: Path, sheet: Path) -> float:
     """Writes all files of one photo; returns the seconds from the ready server to the last of them."""
     with TemporaryDirectory() as folder:
-        sdr, sheet = Path(folder) / "photo.png", Path(folder) / "sheet.png"
+        sdr, drawn = Path(folder) / "photo.png", Path(folder) / f"sheet{sheet.suffix}"
         prepare(photo, sdr)
         with running_server(current_host()) as server:
             start = time.monotonic()
@@ -43,14 +43,14 @@ def convert_photo(photo: Path, output: Path) -> float:
             for node, (name, _) in NAMES.items():
                 publish(result.file(node), output / name.format(photo.stem))
             with Image.open(sdr) as picture:
-                draw_sheet(picture, read_exr(result.file("GMHDRSaveEXR"))).save(sheet)
-            publish(sheet, output / f"{photo.stem}_sheet.png")
+                draw_sheet(picture, read_exr(result.file("GMHDRSaveEXR"))).save(drawn, quality=90)
+            publish(drawn, sheet)
             return time.monotonic() - start
 
 
-def summary(stem: str, output: Path, seconds: float) -> str:
+def summary(stem: str, output: Path, sheet: Path, seconds: float) -> str:
     lines = [f"{output / name.format(stem)}  {what}" for name, what in NAMES.values()]
-    lines.append(f"{output / f'{stem}_sheet.png'}  before and after: open this one first")
+    lines.append(f"{sheet}  before and after: open this one first")
     return "\n".join([*lines, f"{brightness(read_exr(output / f'{stem}.exr'))}, {seconds:.1f} s"])
 
 
@@ -58,12 +58,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photo", type=Path, default=PHOTO)
     parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--sheet", type=Path, help="where the before/after sheet goes, .png or .jpg")
     options = parser.parse_args()
+    photo, output = options.photo, options.output
+    sheet = options.sheet or output / f"{photo.stem}_sheet.png"
     try:
-        seconds = convert_photo(options.photo, options.output)
+        seconds = convert_photo(photo, output, sheet)
     except (PhotoError, ServerError, WorkflowError) as error:
-        sys.exit(f"{options.photo.name}: {error}")
-    print(summary(options.photo.stem, options.output, seconds))
+        sys.exit(f"{photo.name}: {error}")
+    print(summary(photo.stem, output, sheet, seconds))
 
 
 if __name__ == "__main__":
