@@ -6,6 +6,7 @@ import io
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 OFFSET = 1 / 64
 # Measured on 30 panoramas: 0.5 to 3 dB PQ-PSNR over 1.0, while the steps in highlights stay below 0.05 stops.
-GAMMA = 0.7
+GAMMA = 11 / 16
 MAX_SIDE = 65500
 # libultrahdr and the viewers built on it refuse larger pictures.
 COMMON_SIDE = 8192
@@ -79,11 +80,12 @@ def encode_ultrahdr(
     picture, light = check_shape(sdr, what="sdr"), check_hdr(hdr)
     _check_sizes(picture, light)
     base = _save_jpeg(quantise(picture), quality, icc_profile=build_icc(primaries))
-    gains, peak = _log_gains(np.asarray(Image.open(io.BytesIO(base))), light)
+    shown = np.asarray(Image.open(io.BytesIO(base)))
+    gains, peak = _log_gains(shown, light)
     gains = _shrink(gains, gain_map_scale)
     metadata = _fit(gains, peak, gamma)
     gain_map = _save_gain_map(_quantise_gains(gains, metadata), gain_map_quality)
-    return assemble(base, gain_map, metadata, exif=exif)
+    return assemble(base, gain_map, _with_decoded_peak(metadata, shown, gain_map), exif=exif)
 
 
 def assemble(base: bytes, gain_map: bytes, metadata: GainMapMetadata, *, exif: bytes | None = None) -> bytes:
@@ -177,6 +179,21 @@ def _fit(gains: np.ndarray, peak: float, gamma: float) -> GainMapMetadata:
     low, high = exact(_align_zero(low, high, gamma)), exact(high)
     capacity = max(exact(math.log2(max(peak, 1.0))), _MIN_CAPACITY)
     return GainMapMetadata(same(low), same(high), gamma=same(gamma), capacity_max=capacity)
+
+
+def _with_decoded_peak(metadata: GainMapMetadata, base: np.ndarray, gain_map: bytes) -> GainMapMetadata:
+    """The capacity raised to the peak that compression left, else partial headroom would be overshot."""
+    stored = np.asarray(Image.open(io.BytesIO(gain_map)))
+    if stored.shape != base.shape:
+        return metadata
+    occurs = np.zeros(1 << 16, bool)
+    for rows in row_blocks(*base.shape[:2]):
+        occurs[base[rows].astype(np.uint16) << 8 | stored[rows]] = True
+    gains = metadata.gain(np.arange(256, dtype=np.float32) / 255, channel=0)
+    table = (srgb_table()[:, None] + OFFSET) * gains - OFFSET
+    peak = float(table.reshape(-1)[occurs].max())
+    capacity = max(exact(math.log2(max(peak, 1.0))), metadata.capacity_max)
+    return replace(metadata, capacity_max=capacity)
 
 
 def _align_zero(low: float, high: float, gamma: float) -> float:

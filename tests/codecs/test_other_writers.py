@@ -45,12 +45,12 @@ def iso(metadata: GainMapMetadata) -> tuple[int, bytes]:
     return jpeg.APP2, jpeg.ISO_GAIN_MAP + build_iso(metadata)
 
 
-def with_index(gain_map: bytes, *, error: int = 0) -> bytes:
+def with_index(gain_map: bytes, *, error: int = 0, segments=()) -> bytes:
     """Primary with a picture index, then the map; the index is wrong by `error` bytes."""
-    draft = picture(BASE, [(jpeg.APP2, jpeg.MPF + bytes(MPF_LENGTH))])
+    draft = picture(BASE, [*segments, (jpeg.APP2, jpeg.MPF + bytes(MPF_LENGTH))])
     mark = draft.index(jpeg.MPF + bytes(8)) + 4
     index = build_mpf(primary_size=len(draft) + error, second_size=len(gain_map), mark_position=mark)
-    return picture(BASE, [(jpeg.APP2, jpeg.MPF + index)]) + gain_map
+    return picture(BASE, [*segments, (jpeg.APP2, jpeg.MPF + index)]) + gain_map
 
 
 def decoded(metadata: GainMapMetadata, pixels: np.ndarray = CODES) -> np.ndarray:
@@ -178,7 +178,10 @@ def test_gain_in_the_primaries_of_the_map():
 APPLE_XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     '<rdf:Description rdf:about="" xmlns:HDRGainMap="http://ns.apple.com/HDRGainMap/1.0/"'
-    ' HDRGainMap:HDRGainMapVersion="131072"%s/></rdf:RDF></x:xmpmeta>'
+    ' xmlns:apdi="http://ns.apple.com/pixeldatainfo/1.0/"%s>'
+    "<apdi:AuxiliaryImageType>urn:com:apple:photo:2020:aux:hdrgainmap</apdi:AuxiliaryImageType>"
+    "<HDRGainMap:HDRGainMapVersion>131072</HDRGainMap:HDRGainMapVersion>"
+    "</rdf:Description></rdf:RDF></x:xmpmeta>"
 )
 
 
@@ -190,7 +193,8 @@ def apple_exif(headroom: float, gain: float) -> bytes:
     note += bytes(4) + struct.pack(">iiii", round(headroom * 1000), 1000, round(gain * 1000), 1000)
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x927C] = note
-    return exif.tobytes()
+    # Cameras write the note as type "undefined", Pillow as bytes.
+    return exif.tobytes().replace(b"\x92\x7c\x00\x01", b"\x92\x7c\x00\x07")
 
 
 def test_apple_with_headroom_in_xmp():
