@@ -24,6 +24,12 @@ NODES = """() => window.app.graph.nodes.map(node => ({
     known: node.type in window.LiteGraph.registered_node_types,
     broken: Boolean(node.has_errors),
 }))"""
+CHOOSE_PHOTO = """name => {
+    window.app.graph.nodes.find(node => node.type === 'LoadImage').widgets[0].value = name;
+}"""
+NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
+RUN_BUTTON = '[data-testid="queue-button"] button'
+SAVED = {".jpg", ".exr", ".hdr", ".png"}
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 pytestmark = pytest.mark.browser
@@ -39,6 +45,7 @@ def page(server: Server) -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+        page.add_init_script(NO_BANNER)
         page.goto(server.url, wait_until="domcontentloaded")
         page.wait_for_function(READY, timeout=120_000)
         yield page
@@ -56,6 +63,24 @@ def test_a_workflow_opens_without_missing_nodes(page: Any, path: Path, tmp_path:
     page.screenshot(path=tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as screenshot:
         assert len(screenshot.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def wait_for_suffixes(page: Any, folder: Path) -> set[str]:
+    """The kinds of files in a folder, once all of them are there or some minutes have passed."""
+    for _ in range(1000):
+        found = {path.suffix for path in folder.glob("photo*")}
+        if found >= SAVED:
+            break
+        page.wait_for_timeout(300)
+    return found
+
+
+def test_the_run_button_makes_an_hdr_picture(server: Server, page: Any, photo: Path) -> None:
+    shutil.copy(photo, server.base / "input")
+    page.evaluate(OPEN, json.loads((ROOT / "workflows" / "sdr_to_hdr.json").read_text(encoding="utf-8")))
+    page.evaluate(CHOOSE_PHOTO, photo.name)
+    page.locator(RUN_BUTTON).first.click()
+    assert wait_for_suffixes(page, server.base / "output" / "hdr") == SAVED
 
 
 def test_templates_are_offered(server: Server, page: Any) -> None:
