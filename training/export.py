@@ -144,7 +144,7 @@ def tensor_hash(weights: Mapping[str, Tensor]) -> str:
     hasher = hashlib.sha256()
     for name in sorted(weights):
         hasher.update(name.encode())
-        hasher.update(weights[name].contiguous().flatten().view(torch.uint8).numpy())
+        hasher.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return hasher.hexdigest()
 
 

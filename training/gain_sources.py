@@ -1,4 +1,4 @@
-"""Where a triple's gain map comes from: the Stage 1 VAE, the closed form of its objective, or ground truth."""
+"""Where a triple's gain map comes from: a Stage 1 VAE, the closed form of its objective, or ground truth."""
 
 from __future__ import annotations
 
@@ -60,9 +60,11 @@ class GainSource(Protocol):
 
     def prepare(self, picture: Image.Image, row: Row) -> Picture:
         """Bring a picture to working size; runs in threads. Raises: RejectedSample."""
+        ...
 
     def __call__(self, pictures: Sequence[Picture]) -> list[NDArray[np.float32]]:
         """One map per picture, without the padding."""
+        ...
 
 
 class AnalyticSource:

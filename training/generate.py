@@ -55,13 +55,15 @@ class GainMapDiffusion:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = DTYPES[config.mixed_precision]
         model = config.pretrained_model_name_or_path
-        base_unet = load_unet(model)
+        base_unet: Any = load_unet(model)
         loaded = load_gm_unet(config.unet_ckpt, base_unet.config)
+        gm_unet: Any = loaded.unet
         self.info: GainMapModelInfo = loaded.info
         self.stored_context = loaded.text_context
-        self.gm_unet: Any = loaded.unet.to(self.device, self.dtype)
-        self.sdr_unet: Any = base_unet.eval().to(self.device, self.dtype) if with_text else None
-        self.vae = load_vae(model).to(self.device)
+        self.gm_unet = gm_unet.to(self.device, self.dtype)
+        self.sdr_unet = base_unet.eval().to(self.device, self.dtype) if with_text else None
+        vae: Any = load_vae(model)
+        self.vae = vae.to(self.device)
         self.alphas: Tensor = load_scheduler(model).alphas_cumprod
         self.captions: CaptionEncoder | ConstantContext | None = None
         if with_text or self.stored_context is None:

@@ -33,6 +33,7 @@ class Task(Protocol):
 
     def update(self, step: int, batches: Sequence[Any]) -> dict[str, float]:
         """One optimiser step over this process's micro-batches; returns numbers to log."""
+        ...
 
     def save(self, folder: Path) -> None:
         """Write weights and optimiser state into a checkpoint folder."""
@@ -42,6 +43,7 @@ class Task(Protocol):
 
     def validate(self, step: int, trackers: Trackers) -> dict[str, float]:
         """Measure the model; returns numbers to log."""
+        ...
 
 
 class TrainingLoop:
@@ -154,14 +156,15 @@ class TrainingLoop:
     def _anyone(self, flag: bool) -> bool:
         if self.accelerator.num_processes == 1:
             return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+        total: Any = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device))
+        return bool(total > 0)
 
     def _mean(self, values: Mapping[str, float]) -> dict[str, float]:
         if self.accelerator.num_processes == 1:
             return dict(values)
         stacked = torch.tensor([float(v) for v in values.values()], device=self.accelerator.device)
-        reduced = self.accelerator.reduce(stacked, reduction="mean").tolist()
-        return dict(zip(values, reduced, strict=True))
+        reduced: Any = self.accelerator.reduce(stacked, reduction="mean")
+        return dict(zip(values, reduced.tolist(), strict=True))
 
 
 class Stopwatch:

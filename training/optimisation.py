@@ -61,7 +61,7 @@ def build_optimiser(
     if not config.use_8bit_adam:
         return torch.optim.AdamW(parameters, **arguments)
     try:
-        import bitsandbytes
+        import bitsandbytes  # type: ignore[import-not-found]
     except ImportError as error:
         raise ConfigError("use_8bit_adam needs bitsandbytes: pip install bitsandbytes") from error
     return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
@@ -103,7 +103,8 @@ class Optimisation:
         rate = self.rate * self.curve(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm))
+        clipped: Any = self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
+        norm = float(clipped)
         scaled = self.accelerator.scaler is not None
         if scaled or math.isfinite(norm):
             self.optimiser.step()

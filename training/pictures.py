@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
@@ -21,16 +21,16 @@ from training.data.decode import encode_gain_map
 @torch.no_grad()
 def decode_latent(vae: AutoencoderKL, latent: Tensor) -> Tensor:
     """[B,4,h,w] in model space to [B,3,H,W] in [0,1], in float32 whatever the network's dtype."""
-    decoded = vae.decode(latent.to(torch.float32) / vae.config.scaling_factor).sample
+    decoded = vae.decode(latent.to(torch.float32) / vae.config["scaling_factor"], return_dict=False)[0]
     return (decoded / 2 + 0.5).clamp(0, 1)
 
 
 @torch.no_grad()
 def encode_picture(vae: AutoencoderKL, sdr: Tensor, noise: Tensor | None = None) -> Tensor:
     """[B,3,H,W] in [0,1] to the posterior mean [B,4,h,w] in model space, or to a sample of it given noise."""
-    posterior = vae.encode(sdr.to(torch.float32) * 2 - 1).latent_dist
+    posterior = vae.encode(sdr.to(torch.float32) * 2 - 1, return_dict=False)[0]
     latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise
-    return latent * vae.config.scaling_factor
+    return latent * vae.config["scaling_factor"]
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -39,7 +42,8 @@ def make_base_model(folder: Path, seed: int = 0) -> Path:
 
 def tiny_vae() -> AutoencoderKL:
     """Four levels as in Stable Diffusion (a factor of 8), 8 channels wide."""
-    return AutoencoderKL(
+    make: Any = AutoencoderKL
+    return make(
         block_out_channels=(8, 8, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -52,7 +56,8 @@ def tiny_vae() -> AutoencoderKL:
 
 def tiny_unet() -> UNet2DConditionModel:
     """Two levels, 32 groups and 8 heads, which is what ComfyUI assumes of every such UNet."""
-    return UNet2DConditionModel(
+    make: Any = UNet2DConditionModel
+    return make(
         in_channels=4,
         out_channels=4,
         block_out_channels=(32, 64),

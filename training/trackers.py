@@ -65,7 +65,7 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, config: TrainConfig) -> None:
         try:
-            import wandb
+            import wandb  # type: ignore[import-not-found]
         except ImportError as error:
             raise ConfigError("report_to wandb needs wandb: pip install wandb") from error
         self.wandb: Any = wandb

@@ -1,4 +1,4 @@
-"""`python -m training validate`: what of a data set is usable, and why the rest is not. Nothing is changed."""
+"""`python -m training validate`: what of a data set is usable, and why the rest is not."""
 
 from __future__ import annotations
 

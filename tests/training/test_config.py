@@ -31,7 +31,10 @@ README_STAGE2 = (
     "--gradient_accumulation_steps 2 --output_dir o --validation_prompts one two "
     "--validation_prompt_file p.txt --validation_image_dir i --scheduler_config s --seed 1"
 )
-README_GENERATE = "--pretrained_model_name_or_path m --unet_ckpt u --sdr_input_path p --output_dir o --seed 7 --resolution 512"
+README_GENERATE = (
+    "--pretrained_model_name_or_path m --unet_ckpt u --sdr_input_path p --output_dir o "
+    "--seed 7 --resolution 512"
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -32,7 +32,7 @@ SPACINGS = {"euler": "leading", "dpm++": "linspace"}
 
 
 def linear_network(seed: int, channels: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Mixes channels with fixed weights and a little of the timestep: smooth, and sensitive to every input."""
+    """Mixes channels and the timestep: smooth, and sensitive to every input."""
     weight = torch.randn(4, channels, 1, 1, generator=torch.Generator().manual_seed(seed)) / channels**0.5
 
     def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -54,18 +54,14 @@ def test_euler_agrees_with_the_reference_for_a_picture(prediction: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name, sampler", [("euler", "euler"), ("dpm++", "dpmpp_2m"), ("ddim", "ddim")])
+@pytest.mark.parametrize("name, sampler", [("euler", "euler"), ("dpm++", "dpmpp_2m")])
 def test_the_dual_loop_agrees_with_the_reference(name: str, sampler: str, batch: int) -> None:
     sdr, gm, noise = linear_network(0, 4), linear_network(1, 8), latents(2, batch)
     found = sample_dual(sdr, gm, noise, make_scheduler(name, ALPHAS, "eps"), 10)
     sigmas = sampling_sigmas(10, SPACINGS.get(name, "leading"))  # type: ignore[arg-type]
-    if name == "ddim":
-        # Its last step goes to the first timestep's own noise level, not to zero; its start is unit noise.
-        pytest.skip("diffusers' DDIM ends at another noise level than the reference")
     expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, sigmas, sampler=sampler)
-    tolerance = 1e-4 if name == "euler" else 2e-2
     for one, other in zip(found, expected, strict=True):
-        assert (one - other).abs().max() < tolerance
+        assert (one - other).abs().max() < 1e-4
 
 
 def test_schedulers_visit_the_papers_timesteps() -> None:

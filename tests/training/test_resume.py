@@ -28,7 +28,7 @@ RUN = {"stage1": run_stage1, "stage2": run_stage2}
 Configs = dict[str, Callable[..., Any]]
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """Stands for a power cut in the middle of a step."""
 
 
@@ -52,7 +52,7 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, command: str, step: int) -> None:
     def update(self: Any, number: int, batches: Any) -> dict[str, float]:
         values = original(self, number, batches)
         if number == step:
-            raise Crash
+            raise CrashError
         return values
 
     monkeypatch.setattr(TASKS[command], "update", update)
@@ -67,7 +67,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted(
     common = {"gradient_accumulation_steps": accumulation, "train_batch_size": 2}
     run(make(output_dir=tmp_path / "whole", **common))
     for step in (1, 3):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(CrashError):
             crash_at(patch, command, step)
             run(make(output_dir=tmp_path / "parts", resume_from_checkpoint="latest", **common))
     run(make(output_dir=tmp_path / "parts", resume_from_checkpoint="latest", **common))

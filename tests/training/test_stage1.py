@@ -208,7 +208,7 @@ def test_it_converges_to_the_closed_form(tmp_path: Path) -> None:
     optimal = analytic_gain_map(sdr, spec=spec)
     optimiser = torch.optim.Adam(trained(vae).values(), lr=5e-3)
     errors = []
-    for step in range(400):
+    for _ in range(400):
         explained = model(sdr)
         loss = reconstruction_loss(explained.sdr, sdr, "l2")
         loss.backward()

@@ -76,7 +76,7 @@ def test_killed_and_restarted_gives_the_same_bytes(
             raise KeyboardInterrupt
         return original(self, index, *rest)
 
-    for killed_at in (1, 2):
+    for killed_at in (1, 2):  # noqa: B007 - read by build
         with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(Builder, "build", build)
             run(config)

@@ -39,7 +39,7 @@ def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data))
             if getattr(picture, "is_animated", False):
-                raise RejectedSample("animated_image", f"{picture.n_frames} frames")
+                raise RejectedSample("animated_image", f"{getattr(picture, 'n_frames', 2)} frames")
             picture.load()
             upright = _to_srgb(ImageOps.exif_transpose(picture))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -78,7 +78,7 @@ def decode_gain_map(data: bytes) -> NDArray[np.float32]:
         raise RejectedSample("unreadable_gainmap", str(error)[:200]) from error
     if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise RejectedSample("unreadable_gainmap", "not an 8- or 16-bit picture")
-    coded = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    coded: NDArray[np.float32] = np.divide(pixels, np.iinfo(pixels.dtype).max, dtype=np.float32)
     if coded.ndim == 2:
         return np.repeat(coded[..., None], 3, axis=2)
     return np.ascontiguousarray(coded[..., 2::-1])

@@ -24,11 +24,13 @@ class ArrowTable:
 
     def __init__(self, files: Sequence[Path], *, cache_dir: str | None, image_root: Path) -> None:
         import datasets
+        from datasets.exceptions import DatasetGenerationError
 
         datasets.disable_progress_bars()
+        place: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         try:
-            self.rows: Any = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=cache_dir)
-        except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+            self.rows: Any = datasets.Dataset.from_parquet([str(file) for file in files], **place)
+        except (OSError, ValueError, DatasetGenerationError) as error:
             raise DatasetError(f"cannot read {', '.join(str(file) for file in files)}: {error}") from error
         for column, feature in self.rows.features.items():
             if isinstance(feature, datasets.Image):
@@ -53,13 +55,26 @@ def open_table(
     if files is None:
         _refuse_streams(sources)
         units = list_units(sources, rows_per_unit=1 << 30, image_root=image_root, captions="first")
-        found: RowTable = list(read_all(units))
+        found: RowTable = ListTable(list(read_all(units)))
     else:
         root = Path(image_root) if image_root else files[0].parent
         found = ArrowTable(files, cache_dir=cache_dir, image_root=root)
     if len(found) == 0:
         raise DatasetError(f"{', '.join(sources)} holds no rows")
     return found if limit is None or limit >= len(found) else FirstRows(found, limit)
+
+
+class ListTable:
+    """Rows that are in memory already."""
+
+    def __init__(self, rows: Sequence[Row | Reject]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row | Reject:
+        return self.rows[index]
 
 
 class FirstRows:

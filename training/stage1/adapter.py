@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -133,7 +133,7 @@ def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str)
     misfits = [n for n in tensors if n not in expected or expected[n].shape != tensors[n].shape]
     if missing or misfits:
         raise ModelFileError(
-            f"{source} does not fit this VAE: {len(missing)} tensors missing, {len(misfits)} of another shape "
+            f"{source} does not fit this VAE: {len(missing)} tensors missing, {len(misfits)} of other shape "
             f"or name, first {(missing + misfits)[0]}"
         )
     with torch.no_grad():

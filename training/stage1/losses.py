@@ -53,6 +53,8 @@ class PerceptualLoss(nn.Module):
         self.features = vgg_features()
         self.features.load_state_dict(_read_vgg(weights, self.features))
         frozen(self.features)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 

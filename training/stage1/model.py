@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from gm_core.gain_coding import GainCoding
@@ -54,9 +54,10 @@ class Stage1Model(nn.Module):
 
     def coded_map(self, sdr: Tensor, noise: Tensor | None = None) -> Tensor:
         """[B,3,H,W] in (0,1): the sigmoid of the raw decoder output."""
-        posterior = self.vae.encode(sdr * 2 - 1).latent_dist
+        posterior = self.vae.encode(sdr * 2 - 1, return_dict=False)[0]
         latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise
-        return torch.sigmoid(self.vae.decode(latent).sample.float())
+        decode: Any = self.vae.decode
+        return torch.sigmoid(decode(latent, return_dict=False)[0].float())
 
     def explain(self, sdr: Tensor, gain_map: Tensor) -> Explained:
         """Eq. (1), then compression, then the gamut reduction: the published order."""

@@ -183,7 +183,7 @@ class Stage1Task:
 
     def _balance(self, reference: Tensor, adversarial: Tensor) -> Tensor:
         weight = last_conv(self.model.vae).weight
-        gradients = [
+        gradients: list[Any] = [
             self.accelerator.reduce(torch.autograd.grad(loss, weight, retain_graph=True)[0], reduction="mean")
             for loss in (reference, adversarial)
         ]

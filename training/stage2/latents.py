@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from gm_core.gain_coding import GainCoding
@@ -77,7 +77,8 @@ class LatentEncoder:
         pixels = [triple.pixels for triple in triples if triple.pixels is not None]
         sdr = [picture for picture, _ in pixels]
         coded = [self.coded_map(*pair, triple.row) for pair, triple in zip(pixels, triples, strict=True)]
-        posterior = self.vae.encode(torch.stack(sdr + coded).to(device) * 2 - 1).latent_dist
+        pictures = torch.stack(sdr + coded).to(device)
+        posterior = self.vae.encode(pictures * 2 - 1, return_dict=False)[0]
         moments = torch.cat([posterior.mean, posterior.std], dim=1)
         pairs = zip(*moments.chunk(2), strict=True)
         return [{"sdr": of_sdr, "gain_map": of_map} for of_sdr, of_map in pairs]
@@ -90,4 +91,4 @@ class LatentEncoder:
         )
         if self.sample:
             mean = mean + spread * normal(self.seed, f"posterior {name}", numbers, mean.shape[1:]).to(device)
-        return mean * self.vae.config.scaling_factor
+        return mean * self.vae.config["scaling_factor"]
