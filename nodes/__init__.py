@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import (
     decoding,
+    dual_sampling,
     images,
     loaders,
     loading,
@@ -21,6 +22,7 @@ MODULES = (
     loading,
     sampling,
     decoding,
+    dual_sampling,
     images,
     saving_ultrahdr,
     saving_exr,

@@ -10,7 +10,8 @@ from comfy_api.latest import io
 from ..gm_core.errors import GainMapError
 from ..gm_core.resample import resize_to_working
 from .engine import vae as vae_engine
-from .engine.load import model_info, stored_context
+from .engine.conditioning import gain_map_text
+from .engine.load import model_info
 from .engine.upconvert import sample_gain_map
 from .inputs import sampler_inputs, seed_input
 from .tensors import to_bchw, to_image
@@ -83,12 +84,7 @@ class UpconvertSampler(io.ComfyNode):
         positive: list | None = None,
     ) -> io.NodeOutput:
         info = model_info(gm_model)
-        text = positive or stored_context(gm_model)
-        if text is None:
-            raise GainMapError(
-                "positive: this model holds no text of its own. Encode an empty prompt with the SD 1.5 text "
-                "encoder (CLIP Text Encode) and connect it."
-            )
+        text = gain_map_text(gm_model, positive, name="positive")
         sdr = to_bchw(image, "image").clamp(0.0, 1.0)
         if not torch.isfinite(sdr).all():
             raise GainMapError("image: the picture holds NaN or infinite pixels; the model cannot read it.")

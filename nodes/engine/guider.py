@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
+import comfy.model_management
+import comfy.utils
 import torch
 from comfy.conds import CONDNoiseShape
-from comfy.samplers import CFGGuider, calc_cond_batch, cfg_function
+from comfy.model_patcher import ModelPatcher
+from comfy.samplers import CFGGuider, Sampler, calc_cond_batch, cfg_function
+
+from .conditioning import Conditioning
+
+Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
 
 
 class ConditionSource(Protocol):
@@ -45,3 +53,33 @@ class GainMapGuider(CFGGuider):
             cond=positive,
             uncond=positive,
         )
+
+
+def sample_branch(
+    gm_model: ModelPatcher,
+    text: Conditioning,
+    source: ConditionSource,
+    *,
+    noise: torch.Tensor,
+    start: torch.Tensor,
+    sampler: Sampler,
+    sigmas: torch.Tensor,
+    seed: int,
+    callback: Callback,
+    noise_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Gain-map latent [B,4,h,w] as a VAE takes it, sampled from `noise` around the latent `start`."""
+    guider = GainMapGuider(gm_model, source)
+    guider.set_conds(text)
+    samples = guider.sample(
+        noise,
+        start,
+        sampler,
+        # A copy for each pass: uni_pc writes into its sigmas.
+        sigmas.clone(),
+        denoise_mask=noise_mask,
+        callback=callback,
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=seed,
+    )
+    return samples.to(comfy.model_management.intermediate_device())

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import comfy.sample
 import comfy.samplers
-import comfy.utils
 import latent_preview
 import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...gm_core.trajectory import ConstantCondition
-from .guider import GainMapGuider
+from .conditioning import Conditioning
+from .guider import sample_branch
 
 
 def sample_gain_map(
     gm_model: ModelPatcher,
     sdr_latent: torch.Tensor,
-    positive: list,
+    text: Conditioning,
     *,
     seed: int,
     steps: int,
@@ -36,16 +36,15 @@ def sample_gain_map(
         scheduler=scheduler,
         denoise=1.0,
     )
-    guider = GainMapGuider(gm_model, ConstantCondition(gm_model.model.process_latent_in(sdr_latent)))
-    guider.set_conds(positive)
     start = torch.zeros_like(sdr_latent)
-    noise = comfy.sample.prepare_noise(start[:1], seed).expand_as(start)
-    return guider.sample(
-        noise,
-        start,
-        comfy.samplers.sampler_object(sampler_name),
-        schedule.sigmas,
-        callback=latent_preview.prepare_callback(gm_model, len(schedule.sigmas) - 1),
-        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+    return sample_branch(
+        gm_model,
+        text,
+        ConstantCondition(gm_model.model.process_latent_in(sdr_latent)),
+        noise=comfy.sample.prepare_noise(start[:1], seed).expand_as(start),
+        start=start,
+        sampler=comfy.samplers.sampler_object(sampler_name),
+        sigmas=schedule.sigmas,
         seed=seed,
+        callback=latent_preview.prepare_callback(gm_model, len(schedule.sigmas) - 1),
     )

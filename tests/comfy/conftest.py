@@ -132,6 +132,8 @@ def inference_mode() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    # Tiny tensors: several threads would mostly wait for each other.
+    torch.set_num_threads(1)
     base = tmp_path_factory.mktemp("comfy")
     for folder in (*FOLDERS, *(f"models/{name}" for name in MODEL_FOLDERS)):
         (base / folder).mkdir(parents=True)

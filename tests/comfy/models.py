@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import comfy.model_patcher
 import comfy.supported_models
 import comfy.taesd.taesd
 import torch
@@ -21,6 +22,16 @@ SMALL = {
     "transformer_depth_output": [0, 0, 0, 0, 1, 1],
     "transformer_depth_middle": 1,
     "context_dim": 64,
+}
+FIXED = {
+    "image_size": 32,
+    "out_channels": 4,
+    "use_spatial_transformer": True,
+    "use_linear_in_transformer": False,
+    "adm_in_channels": None,
+    "use_temporal_attention": False,
+    "use_checkpoint": False,
+    "legacy": False,
 }
 TINY = {
     "model_channels": 64,
@@ -60,19 +71,9 @@ def random_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def unet(layout: dict[str, Any], *, in_channels: int = 8, seed: int = 0) -> dict[str, torch.Tensor]:
     """Random UNet weights under LDM names, fp16, in ComfyUI's channel order or any other: they are random."""
-    config = {
-        **layout,
-        "image_size": 32,
-        "in_channels": in_channels,
-        "out_channels": 4,
-        "use_spatial_transformer": True,
-        "use_linear_in_transformer": False,
-        "adm_in_channels": None,
-        "use_temporal_attention": False,
-        "use_checkpoint": False,
-        "legacy": False,
-    }
-    model_config = comfy.supported_models.SD15_instructpix2pix(config)
+    model_config = comfy.supported_models.SD15_instructpix2pix(
+        {**layout, **FIXED, "in_channels": in_channels}
+    )
     model_config.set_inference_dtype(torch.float32, None)
     generator = torch.Generator().manual_seed(seed)
     empty = model_config.get_model({}, "").diffusion_model.state_dict()
@@ -102,3 +103,21 @@ def write_builtin(folder: Path) -> None:
         BUILT_IN_METADATA,
     )
     save(tiny_vae(), folder / "gm_vae_builtin.safetensors")
+
+
+def sdr_model(layout: dict[str, Any] = TINY, seed: int = 10) -> Any:
+    """A random 4-channel SD 1.5 MODEL as a checkpoint loader returns it."""
+    weights = unet(layout, in_channels=4, seed=seed)
+    config = {**layout, **FIXED, "in_channels": 4}
+    model_config = comfy.supported_models.SD15(config)
+    model_config.set_inference_dtype(torch.float32, None)
+    model = model_config.get_model(weights, "")
+    model.load_model_weights(weights, "")
+    device = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=device)
+
+
+def prompt(seed: int, *, tokens: int = 5, width: int = 64, **extra: Any) -> list:
+    """CONDITIONING as a text encoder returns it."""
+    text = torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed))
+    return [[text, {"pooled_output": None, **extra}]]

@@ -65,6 +65,14 @@ def test_same_seed_same_result_and_other_seed_another(upconvert) -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_cfg_plus_plus_without_cfg_is_plain_euler(upconvert) -> None:
+    image = picture(1, 64, 64, 3)
+    plain, plus = (
+        upconvert(image, steps=4, sampler_name=name)["samples"] for name in ("euler", "euler_cfg_pp")
+    )
+    torch.testing.assert_close(plus, plain, rtol=1e-4, atol=1e-4)
+
+
 def test_gray_alpha_and_half_pictures(upconvert) -> None:
     rgb = picture(1, 64, 64, 1).half().float().expand(-1, -1, -1, 3)
     expected = upconvert(rgb)["samples"]

@@ -1,0 +1,181 @@
+"""Text to SDR and gain map: the user's own sampling pass, recorded, then the gain-map pass.
+
+The gain map depends on the SDR picture and never the reverse, so two passes compute exactly what a
+lock-step loop would, and the SDR picture is the one that a stock sampler makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch.nn.functional import interpolate
+
+from ...gm_core.errors import GainMapError
+from ...gm_core.resample import LATENT_STRIDE, working_size
+from ...gm_core.trajectory import ConstantCondition, Trajectory
+from .conditioning import Conditioning
+from .guider import ConditionSource, sample_branch
+from .load import model_info
+from .progress import DualProgress
+from .record import recording
+
+MODES = ("auto", "trajectory", "final")
+SD15_SCALE = 0.18215
+DEFAULT_STEPS = 30
+
+
+@dataclass(frozen=True)
+class SDRPass:
+    """What the user's own sampling needs; `noise_for` gives unit noise for any latent."""
+
+    guider: Any
+    sampler: comfy.samplers.Sampler
+    sigmas: torch.Tensor
+    latent: torch.Tensor
+    noise_for: Callable[[torch.Tensor], torch.Tensor]
+    seed: int
+    noise_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GainMapPass:
+    """The gain-map branch; `start` and its mask are given for partial schedules only."""
+
+    model: ModelPatcher
+    text: Conditioning
+    mode: str = "auto"
+    start: torch.Tensor | None = None
+    noise_mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class DualLatents:
+    """Latents [B,4,h,w] as a VAE takes them; `sdr_denoised` is the last x0."""
+
+    sdr: torch.Tensor
+    sdr_denoised: torch.Tensor
+    gain_map: torch.Tensor
+
+
+def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
+    """Runs both passes. Raises GainMapError when model, schedule and mode do not go together."""
+    check_latent_space(sdr_pass.guider.model_patcher)
+    mode = resolve_mode(sdr_pass, gm_pass)
+    sampler, sigmas = gain_map_schedule(sdr_pass, gm_pass, mode)
+    progress = DualProgress(max(len(sdr_pass.sigmas) - 1, 0), len(sigmas) - 1)
+    trajectory = Trajectory()
+    sdr, denoised = run_sdr(sdr_pass, trajectory if mode == "trajectory" else None, progress)
+    if mode == "trajectory":
+        source: ConditionSource = trajectory.reader()
+        start = torch.zeros_like(sdr) if gm_pass.start is None else gm_pass.start
+    else:
+        condition = final_condition(denoised if unfinished(sdr_pass.sigmas) else sdr, gm_pass)
+        source = ConstantCondition(condition)
+        start = torch.zeros_like(condition) if gm_pass.start is None else gm_pass.start
+    gain_map = sample_branch(
+        gm_pass.model,
+        gm_pass.text,
+        source,
+        noise=sdr_pass.noise_for(start),
+        start=start,
+        sampler=sampler,
+        sigmas=sigmas,
+        seed=sdr_pass.seed,
+        callback=progress.gain_map(gm_pass.model),
+        noise_mask=gm_pass.noise_mask,
+    )
+    return DualLatents(sdr, denoised, gain_map)
+
+
+def run_sdr(
+    sdr_pass: SDRPass, trajectory: Trajectory | None, progress: DualProgress
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pass that a stock sampler node would run: final latent and last x0."""
+    guider = sdr_pass.guider
+    samples = guider.sample(
+        sdr_pass.noise_for(sdr_pass.latent),
+        sdr_pass.latent,
+        sdr_pass.sampler if trajectory is None else recording(sdr_pass.sampler, trajectory),
+        sdr_pass.sigmas.clone(),
+        denoise_mask=sdr_pass.noise_mask,
+        callback=progress.sdr(guider.model_patcher),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=sdr_pass.seed,
+    ).to(comfy.model_management.intermediate_device())
+    if progress.sdr_x0 is None:
+        return samples, samples
+    return samples, guider.model_patcher.model.process_latent_out(progress.sdr_x0.cpu())
+
+
+def resolve_mode(sdr_pass: SDRPass, gm_pass: GainMapPass) -> str:
+    """`trajectory`: the SDR x0 of the same step, as in the paper; `final`: the finished SDR latent.
+
+    `auto` follows the model: one that states how few steps it needs was made for finished pictures.
+    """
+    partial = is_partial(sdr_pass.sigmas, gm_pass.model)
+    if gm_pass.mode == "trajectory" and partial and gm_pass.start is None:
+        raise GainMapError(
+            "gm_condition: 'trajectory' continues a gain map when the schedule starts below full noise. "
+            "Connect gm_latent, or choose 'final' or 'auto'."
+        )
+    if gm_pass.mode != "auto":
+        return gm_pass.mode
+    if partial or not unfinished(sdr_pass.sigmas):
+        own_steps = model_info(gm_pass.model).steps > 0
+        return "final" if own_steps or (partial and gm_pass.start is None) else "trajectory"
+    return "trajectory"
+
+
+def is_partial(sigmas: torch.Tensor, gm_model: ModelPatcher) -> bool:
+    """Whether sampling starts from a picture instead of from noise alone."""
+    full = float(gm_model.get_model_object("model_sampling").sigma_max)
+    return len(sigmas) == 0 or float(sigmas[0]) < full * (1 - 1e-3)
+
+
+def unfinished(sigmas: torch.Tensor) -> bool:
+    return len(sigmas) > 0 and float(sigmas[-1]) > 0
+
+
+def gain_map_schedule(
+    sdr_pass: SDRPass, gm_pass: GainMapPass, mode: str
+) -> tuple[comfy.samplers.Sampler, torch.Tensor]:
+    """The SDR branch's own sampler and sigmas, or a full schedule for a finished picture."""
+    if mode == "trajectory" or gm_pass.start is not None:
+        return sdr_pass.sampler, sdr_pass.sigmas
+    own = model_info(gm_pass.model).steps
+    steps = own or max(len(sdr_pass.sigmas) - 1, 0) or DEFAULT_STEPS
+    sampling = gm_pass.model.get_model_object("model_sampling")
+    sampler = comfy.samplers.sampler_object("euler") if own else sdr_pass.sampler
+    return sampler, comfy.samplers.calculate_sigmas(sampling, "normal", steps)
+
+
+def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
+    """The finished SDR latent in model space, at the size the model wants unless a gain map is continued.
+
+    GM VAE Decode brings a smaller gain map back to full size with its guide.
+    """
+    latent = gm_pass.model.model.process_latent_in(sdr)
+    if gm_pass.start is not None:
+        return latent
+    pixels = [length * LATENT_STRIDE for length in latent.shape[-2:]]
+    size = [
+        length // LATENT_STRIDE for length in working_size(*pixels, model_info(gm_pass.model).working_side)
+    ]
+    same = size == list(latent.shape[-2:])
+    return latent if same else interpolate(latent, size, mode="bilinear", antialias=True)
+
+
+def check_latent_space(model: ModelPatcher) -> None:
+    latent_format = model.get_model_object("latent_format")
+    if latent_format.latent_channels != 4 or latent_format.scale_factor != SD15_SCALE:
+        raise GainMapError(
+            f"model: {type(model.model).__name__} has other latents than SD 1.5, which gain-map models need. "
+            "Decode its picture and connect it to GM Sampler (SDR to HDR)."
+        )

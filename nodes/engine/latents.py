@@ -1,0 +1,106 @@
+"""ComfyUI's LATENT dictionaries and sampler settings -> the two passes of sample_dual, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ...gm_core.errors import GainMapError
+from .conditioning import Conditioning, gain_map_text
+from .dual import GainMapPass, SDRPass, sample_dual
+from .load import model_info
+
+Latent = dict[str, Any]
+
+
+def sample_like_ksampler(
+    model: ModelPatcher,
+    gm_pass: GainMapPass,
+    latent_image: Latent,
+    *,
+    positive: Conditioning,
+    negative: Conditioning,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler_name: str,
+    scheduler: str,
+    denoise: float,
+) -> tuple[Latent, Latent, Latent]:
+    """SDR, last clean SDR prediction and gain map; the SDR latent is KSampler's, bit for bit."""
+    stock = comfy.samplers.KSampler(model, steps, model.load_device, sampler_name, scheduler, denoise)
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+
+    def noise_for(latent: torch.Tensor) -> torch.Tensor:
+        return comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
+
+    sdr_pass = SDRPass(
+        guider=guider,
+        sampler=comfy.samplers.sampler_object(sampler_name),
+        sigmas=stock.sigmas,
+        latent=comfy.sample.fix_empty_latent_channels(model, latent_image["samples"]),
+        noise_for=noise_for,
+        seed=seed,
+        noise_mask=latent_image.get("noise_mask"),
+    )
+    return run(sdr_pass, gm_pass, latent_image)
+
+
+def sample_with_guider(
+    noise: Any,
+    guider: Any,
+    sampler: comfy.samplers.Sampler,
+    sigmas: torch.Tensor,
+    latent_image: Latent,
+    gm_pass: GainMapPass,
+) -> tuple[Latent, Latent, Latent]:
+    """The same for SamplerCustomAdvanced's inputs."""
+    sdr_pass = SDRPass(
+        guider=guider,
+        sampler=sampler,
+        sigmas=sigmas,
+        latent=comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent_image["samples"]),
+        noise_for=lambda latent: noise.generate_noise({**latent_image, "samples": latent}),
+        seed=noise.seed,
+        noise_mask=latent_image.get("noise_mask"),
+    )
+    return run(sdr_pass, gm_pass, latent_image)
+
+
+def gain_map_pass(
+    gm_model: ModelPatcher,
+    positive: Conditioning,
+    gm_positive: Conditioning | None,
+    gm_latent: Latent | None,
+    latent_image: Latent,
+    mode: str,
+) -> GainMapPass:
+    """The gain-map branch as the nodes describe it; raises GainMapError when a part does not fit."""
+    model_info(gm_model)
+    text = gain_map_text(gm_model, gm_positive, positive)
+    if gm_latent is None:
+        return GainMapPass(gm_model, text, mode)
+    start, sdr = gm_latent["samples"], latent_image["samples"]
+    if start.shape[1:] != (4, *sdr.shape[2:]) or len(start) not in (1, len(sdr)):
+        raise GainMapError(
+            f"gm_latent: expected the size of latent_image, {list(sdr.shape)}, found {list(start.shape)}."
+        )
+    mask = gm_latent.get("noise_mask", latent_image.get("noise_mask"))
+    return GainMapPass(gm_model, text, mode, start.expand(len(sdr), -1, -1, -1), mask)
+
+
+def run(sdr_pass: SDRPass, gm_pass: GainMapPass, latent_image: Latent) -> tuple[Latent, Latent, Latent]:
+    """Copies of the incoming dictionary, with every key it had, around the new samples."""
+    made = sample_dual(sdr_pass, gm_pass)
+    unmasked = {key: value for key, value in latent_image.items() if key != "noise_mask"}
+    return (
+        {**latent_image, "samples": made.sdr},
+        {**latent_image, "samples": made.sdr_denoised},
+        {**unmasked, "samples": made.gain_map, "gmhdr": model_info(gm_pass.model)},
+    )
