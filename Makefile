@@ -2,7 +2,7 @@
 PYTHON ?= python3
 HOST = $(PYTHON) -m scripts.host
 
-.PHONY: help demo convert test test-all lint bench
+.PHONY: help demo convert test test-all lint types bench
 
 help:
 	@echo "make demo                        an HDR picture from a photo, in ./demo_output"
@@ -25,6 +25,9 @@ test-all: lint
 
 lint:
 	@$(HOST) --tests run -m ruff check .
+
+types:
+	@$(HOST) --tests run -m pyright
 
 bench:
 	@$(HOST) --tests run -m benchmarks.run

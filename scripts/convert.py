@@ -91,6 +91,8 @@ def main() -> None:
         failed = convert_all(plan(photos, source, output))
     except (PhotoError, ServerError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. Pictures converted before are complete.")
     seconds = time.monotonic() - start
     print(f"{len(photos) - len(failed)} of {len(photos)} converted to {output} in {seconds:.0f} s")
     if failed:

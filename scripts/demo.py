@@ -64,8 +64,10 @@ def main() -> None:
     sheet = options.sheet or output / f"{photo.stem}_sheet.png"
     try:
         seconds = convert_photo(photo, output, sheet)
-    except (PhotoError, ServerError, WorkflowError) as error:
+    except (PhotoError, ServerError, WorkflowError, OSError) as error:
         sys.exit(f"{photo.name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
     print(summary(photo.stem, output, sheet, seconds))
 
 

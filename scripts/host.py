@@ -99,8 +99,9 @@ def current_host() -> Host:
 
 
 def run_in(host: Host, arguments: Sequence[str]) -> None:
-    """Replaces this process by the host's Python."""
-    environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui), "COMFYUI_PYTHON": str(host.python)}
+    """Replaces this process by the host's Python, whose programs come first in PATH."""
+    path = os.pathsep.join([str(host.python.parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "COMFYUI_PATH": str(host.comfyui), "PATH": path}
     os.execve(host.python, [str(host.python), *arguments], environment)
 
 
