@@ -5,11 +5,15 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import (
+    conditioning,
     decoding,
     dual_sampling,
+    editing,
     images,
     loaders,
     loading,
+    loading_gain_map,
+    preparing,
     sampling,
     saving_exr,
     saving_gain_map,
@@ -20,10 +24,14 @@ from . import (
 MODULES = (
     loaders,
     loading,
+    loading_gain_map,
+    preparing,
     sampling,
-    decoding,
     dual_sampling,
+    conditioning,
+    decoding,
     images,
+    editing,
     saving_ultrahdr,
     saving_exr,
     saving_radiance,

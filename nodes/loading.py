@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import folder_paths
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -13,43 +9,13 @@ from comfy_api.latest import io
 from ..gm_core.codecs.files import read_image
 from ..gm_core.codecs.image import HDRImage
 from ..gm_core.color import PRIMARIES, convert_primaries, linear_to_srgb
-from ..gm_core.errors import ImageReadError
 from ..gm_core.gain_map import GainMapSpec, extract_gain_map
+from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP
 from .tensors import to_image
 
 SUFFIXES = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
 SMALLEST_QMAX = 1.0
-
-
-def input_files() -> list[str]:
-    """Names in the input folder whose suffix can hold HDR."""
-    folder = Path(folder_paths.get_input_directory())
-    names = (entry.name for entry in os.scandir(folder) if entry.is_file()) if folder.is_dir() else ()
-    return sorted(name for name in names if name.lower().endswith(SUFFIXES))
-
-
-def input_path(name: str) -> Path:
-    """A file of the input, output or temp folder, named as core does: `x.exr`, `x.exr [output]`.
-
-    Raises:
-        ImageReadError: not there, or outside that folder, also through a link.
-    """
-    bare, folder = folder_paths.annotated_filepath(name)
-    root = Path(folder or folder_paths.get_input_directory()).resolve()
-    if "\0" in bare:
-        raise ImageReadError(f"image {name!r}: not a file name.")
-    path = (root / bare.strip()).resolve()
-    if not path.is_relative_to(root):
-        raise ImageReadError(f"image {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
-    if not path.is_file():
-        raise ImageReadError(f"image {name!r}: no such file in ComfyUI's {root.name} folder.")
-    return path
-
-
-def to_bchw_array(array: np.ndarray) -> torch.Tensor:
-    """numpy [H,W,C] -> [1,C,H,W]."""
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(-1, 0)[None]
 
 
 def needed_qmax(sdr: torch.Tensor, hdr: torch.Tensor) -> float:
@@ -69,13 +35,7 @@ class LoadHDR(io.ComfyNode):
             category="GM-HDR/loaders",
             description="Reads OpenEXR, Radiance and Ultra HDR files as SDR picture and gain map.",
             inputs=[
-                io.Combo.Input(
-                    "image",
-                    options=input_files(),
-                    upload=io.UploadType.image,
-                    image_folder=io.FolderType.input,
-                    tooltip="A file in ComfyUI's input folder. What it is is read from its content.",
-                ),
+                file_input(SUFFIXES),
                 io.Combo.Input(
                     "convert_to",
                     options=[*PRIMARIES, "as in the file"],
@@ -112,16 +72,11 @@ class LoadHDR(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, image: str) -> bool | str:
-        try:
-            input_path(image)
-        except ImageReadError as error:
-            return str(error)
-        return True
+        return why_unreadable(image)
 
     @classmethod
     def fingerprint_inputs(cls, image: str, convert_to: str) -> str:
-        status = input_path(image).stat()
-        return f"{image} {convert_to} {status.st_mtime_ns} {status.st_size}"
+        return f"{fingerprint(image)} {convert_to}"
 
 
 def sdr_of(picture: HDRImage, hdr: torch.Tensor) -> torch.Tensor:

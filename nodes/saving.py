@@ -22,8 +22,8 @@ Encoder = Callable[[int], tuple[bytes, str]]
 
 
 def pixels(picture: torch.Tensor) -> np.ndarray:
-    """[C,H,W] -> numpy [H,W,C]."""
-    return picture.movedim(0, -1).numpy()
+    """[C,H,W] -> contiguous numpy [H,W,C]."""
+    return picture.movedim(0, -1).contiguous().numpy()
 
 
 def cleaned(picture: torch.Tensor, *, keep_negative: bool = False) -> tuple[np.ndarray, str]:

@@ -7,12 +7,12 @@ import math
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.codecs.png import encode_png16
 from ..gm_core.gain_coding import GainCoding
 from ..gm_core.gain_map import GainMapSpec
 from ..gm_core.model_info import GainMapModelInfo
 from .inputs import prefix_input, qmax_input
 from .output_files import destination, report, workflow_metadata
-from .png16 import encode_png16
 from .saving import HIDDEN, pixels, save_batch
 from .tensors import to_bchw
 
@@ -74,7 +74,7 @@ class SaveGainMap(io.ComfyNode):
         def encode(number: int) -> tuple[bytes, str]:
             nan = int(torch.isnan(maps[number]).sum())
             coded = coding.from_gain_map(maps[number].nan_to_num(posinf=1.0), spec=spec)
-            data = encode_png16(pixels(coded), text)
+            data = encode_png16(pixels(coded), text=text)
             return data, f"{nan} NaN -> no gain" if nan else ""
 
         height, width = maps.shape[-2:]

@@ -35,7 +35,11 @@ def check_vae(vae: VAE) -> None:
 
 def in_fp32(vae: VAE) -> VAE:
     """The VAE itself when it computes in fp32, else an fp32 copy of it."""
-    return vae if vae.vae_dtype == torch.float32 else VAE(sd=vae.get_sd(), dtype=torch.float32)
+    if vae.vae_dtype == torch.float32:
+        return vae
+    copy = VAE(sd=vae.get_sd(), dtype=torch.float32)
+    copy.process_output = vae.process_output
+    return copy
 
 
 def encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:

@@ -116,14 +116,14 @@ def without(weights, name):
 
 
 REFUSED = {
-    "4 channels": (lambda m, s: m.unet(m.TINY, in_channels=4), "found a 4-channel UNet"),
-    "inpainting": (lambda m, s: m.unet(m.TINY, in_channels=9), "found a 9-channel inpainting UNet"),
-    "sdxl": (lambda m, s: {**s, "label_emb.0.0.weight": torch.zeros(8, 8)}, "found an SDXL UNet"),
+    "4 channels": (lambda m, s: m.unet(m.TINY, in_channels=4), "found a 4-channel .*text-to-image UNet"),
+    "inpainting": (lambda m, s: m.unet(m.TINY, in_channels=9), "found a 9-channel .*inpainting UNet"),
+    "sdxl": (lambda m, s: {**s, "label_emb.0.0.weight": torch.zeros(8, 8)}, "SDXL"),
     "vae": (lambda m, s: {"decoder.conv_in.weight": torch.zeros(1)}, "found a VAE"),
     "tiny vae": (lambda m, s: m.tiny_vae(), "found a tiny VAE"),
     "text encoder": (lambda m, s: {"text_model.embeddings.x": torch.zeros(1)}, "found a CLIP text encoder"),
     "lora": (lambda m, s: {"lora_unet_a.lora_up.weight": torch.zeros(1)}, "found a LoRA"),
-    "nothing": (lambda m, s: {}, "no tensors at all"),
+    "nothing": (lambda m, s: {}, "unknown model of 0 tensors"),
     "missing": (lambda m, s: without(s, "out.0.weight"), "missing out.0.weight"),
     "extra": (lambda m, s: {**s, "stray": torch.zeros(1)}, "unexpected stray"),
     "nan": (lambda m, s: {**s, "out.0.bias": s["out.0.bias"] * float("nan")}, "out.0.bias contains NaN"),

@@ -1,0 +1,69 @@
+"""Files that a workflow may read: those in ComfyUI's input, output and temp folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.errors import ImageReadError
+
+
+def file_input(suffixes: tuple[str, ...]) -> io.Combo.Input:
+    """A file chooser with an upload button, as core's LoadImage has."""
+    return io.Combo.Input(
+        "image",
+        options=input_files(suffixes),
+        upload=io.UploadType.image,
+        image_folder=io.FolderType.input,
+        tooltip="A file in ComfyUI's input folder. What it is is read from its content.",
+    )
+
+
+def input_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names in the input folder with one of these suffixes."""
+    folder = Path(folder_paths.get_input_directory())
+    names = (entry.name for entry in os.scandir(folder) if entry.is_file()) if folder.is_dir() else ()
+    return sorted(name for name in names if name.lower().endswith(suffixes))
+
+
+def input_path(name: str) -> Path:
+    """A file of the input, output or temp folder, named as core does: `x.exr`, `x.exr [output]`.
+
+    Raises:
+        ImageReadError: not there, or outside that folder, also through a link.
+    """
+    bare, folder = folder_paths.annotated_filepath(name)
+    root = Path(folder or folder_paths.get_input_directory()).resolve()
+    if "\0" in bare:
+        raise ImageReadError(f"image {name!r}: not a file name.")
+    path = (root / bare.strip()).resolve()
+    if not path.is_relative_to(root):
+        raise ImageReadError(f"image {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
+    if not path.is_file():
+        raise ImageReadError(f"image {name!r}: no such file in ComfyUI's {root.name} folder.")
+    return path
+
+
+def why_unreadable(name: str) -> bool | str:
+    """For validate_inputs: True, or what is wrong with the name."""
+    try:
+        input_path(name)
+    except ImageReadError as error:
+        return str(error)
+    return True
+
+
+def fingerprint(name: str) -> str:
+    """Changes when the file does."""
+    status = input_path(name).stat()
+    return f"{name} {status.st_mtime_ns} {status.st_size}"
+
+
+def to_bchw_array(array: np.ndarray) -> torch.Tensor:
+    """numpy [H,W,C] -> [1,C,H,W]."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).movedim(-1, 0)[None]

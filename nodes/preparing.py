@@ -1,0 +1,102 @@
+"""Preparing a VAE for gain maps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.latest import io
+
+from .engine.model_file import SAFE_SUFFIXES
+from .engine.stage1 import SIGMOID, prepare_vae
+
+log = logging.getLogger(__name__)
+
+NONE = "none"
+EMA_SUFFIXES = (".pth", ".bin", ".pt")
+
+
+def lora_names(suffixes: tuple[str, ...]) -> list[str]:
+    """Files of ComfyUI's loras folder with one of these suffixes, after "none"."""
+    found = folder_paths.get_filename_list("loras")
+    return [NONE, *(name for name in found if name.lower().endswith(suffixes))]
+
+
+def lora_path(name: str) -> Path | None:
+    return None if name == NONE else Path(folder_paths.get_full_path_or_raise("loras", name))
+
+
+def adapter_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "lora_name",
+            options=lora_names(SAFE_SUFFIXES),
+            default=NONE,
+            tooltip="Stage 1 adapter from models/loras: PEFT's adapter_model.safetensors or an exported one.",
+        ),
+        io.Combo.Input(
+            "ema_name",
+            options=lora_names(EMA_SUFFIXES),
+            default=NONE,
+            tooltip="gm_decoder_ema.pth of the same run, if you have it: it holds the trained last layer, "
+            "which PEFT does not save. Read as plain tensors; no code in it is run.",
+        ),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-2.0,
+            max=2.0,
+            step=0.05,
+            tooltip="Strength of the adapter; 1 = as trained.",
+        ),
+    ]
+
+
+class PrepareVAE(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRPrepareVAE",
+            display_name="Prepare GM VAE",
+            category="GM-HDR/loaders",
+            description="A copy of a VAE in fp32, with a Stage 1 adapter and its sigmoid where wanted.",
+            inputs=[
+                io.Vae.Input("vae", tooltip="The VAE of SD 1.5. It stays as it is."),
+                *adapter_inputs(),
+                io.Combo.Input(
+                    "precision",
+                    options=["fp32", "auto"],
+                    default="fp32",
+                    tooltip="16-bit decoding shows as bands of brightness. 'auto' lets ComfyUI choose.",
+                ),
+                io.Combo.Input(
+                    "head",
+                    options=["auto", SIGMOID, "clamp"],
+                    default="auto",
+                    tooltip="What follows the decoder: a sigmoid in Stage 1 VAEs, a clamp in all others. "
+                    "'auto' goes by the adapter; choose sigmoid for a merged Stage 1 VAE.",
+                ),
+            ],
+            outputs=[io.Vae.Output(display_name="vae", tooltip="For GM VAE Decode and VAE Encode.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, vae: Any, lora_name: str, ema_name: str, strength: float, precision: str, head: str
+    ) -> io.NodeOutput:
+        prepared, notes = prepare_vae(
+            vae,
+            adapter=lora_path(lora_name),
+            ema=lora_path(ema_name),
+            strength=strength,
+            head=head,
+            fp32=precision == "fp32",
+        )
+        for note in notes:
+            log.warning(note)
+        return io.NodeOutput(prepared, ui={"text": notes} if notes else None)
+
+
+NODES: list[type[io.ComfyNode]] = [PrepareVAE]
