@@ -68,10 +68,10 @@ def black(height: int, width: int) -> np.ndarray:
 
 
 def star(height: int, width: int) -> np.ndarray:
-    """One small very bright light on black."""
-    hdr = np.zeros((height, width, 3))
-    hdr[height // 2 - 1 : height // 2 + 2, width // 2 - 1 : width // 2 + 2] = 60.0
-    return hdr
+    """One small very bright light, as sharp as a lens leaves it, on black."""
+    y, x = np.mgrid[0:height, 0:width]
+    distance = np.hypot(y - height / 2, x - width / 2)
+    return np.repeat(60.0 * np.clip(4 - distance, 0, 1)[..., None], 3, axis=-1)
 
 
 def grey_sdr(height: int, width: int) -> np.ndarray:

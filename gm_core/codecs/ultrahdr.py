@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -15,11 +13,12 @@ from PIL import Image
 
 from ..errors import ImageWriteError
 from . import jpeg_segments as jpeg
-from .gain_map_metadata import GainMapMetadata, same
+from .gain_map_fit import fit, log_gains, quantise_gains, shrink, with_decoded_peak
+from .gain_map_metadata import GainMapMetadata
 from .hdrgm_xmp import gain_map_xmp, primary_xmp
-from .icc import build_icc, srgb_table
+from .icc import build_icc
 from .image import check_choice, check_hdr, check_shape, row_blocks
-from .iso21496 import PRIMARY_VERSION, build_iso, exact
+from .iso21496 import PRIMARY_VERSION, build_iso
 from .mpf import MPF_LENGTH, build_mpf
 from .ultrahdr_read import decode_ultrahdr
 
@@ -27,15 +26,13 @@ __all__ = ["PRESETS", "Preset", "decode_ultrahdr", "encode_ultrahdr"]
 
 logger = logging.getLogger(__name__)
 
-OFFSET = 1 / 64
 # Measured on 30 panoramas: 0.5 to 3 dB PQ-PSNR over 1.0, while the steps in highlights stay below 0.05 stops.
 GAMMA = 11 / 16
 MAX_SIDE = 65500
 # libultrahdr and the viewers built on it refuse larger pictures.
 COMMON_SIDE = 8192
+# From narrow to wide.
 _BASES = ("bt709", "p3", "bt2020")
-_MIN_RANGE = 2**-10
-_MIN_CAPACITY = 2**-6
 
 
 class Preset(NamedTuple):
@@ -58,6 +55,7 @@ def encode_ultrahdr(
     gain_map_quality: int = PRESETS["default"].gain_map_quality,
     gain_map_scale: int = 1,
     primaries: str = "bt709",
+    hdr_primaries: str | None = None,
     gamma: float = GAMMA,
     exif: bytes | None = None,
 ) -> bytes:
@@ -65,9 +63,11 @@ def encode_ultrahdr(
 
     sdr: [H,W,3], display-encoded with the sRGB curve in [0,1] (or uint8), in `primaries`. The base decodes
         exactly as a plain Pillow save of these pixels at `quality` does.
-    hdr: [H,W,3], linear light in the same `primaries`, 1.0 = SDR white; negative values count as 0.
+    hdr: [H,W,3], linear light, 1.0 = SDR white; negative values count as 0. In `primaries`, unless
+        `hdr_primaries` names a wider set: then the gain applies in that set and no colour is lost, but
+        only ISO 21496-1 can say so, and readers of the XMP alone show the base.
     gain_map_scale: 1, 2 or 4; the map is stored at this fraction of the picture.
-    gamma: exponent on the stored map, undone by readers; below 1 it spends more codes on small gains.
+    gamma: about the exponent on the stored map, undone by readers; below 1, small gains get more codes.
     exif: a complete Exif block as Pillow's `Exif.tobytes()` gives it.
 
     The map is fitted to the base as a reader decodes it, so it also corrects the compression of the base.
@@ -76,16 +76,20 @@ def encode_ultrahdr(
         ImageWriteError: shapes differ, non-finite pixels, a side above 65500, or an option out of range.
     """
     check_choice(primaries, _BASES, what="primaries")
+    gain_primaries = hdr_primaries or primaries
+    check_choice(gain_primaries, _BASES[_BASES.index(primaries) :], what="hdr_primaries")
     _check_options(quality, gain_map_quality, gain_map_scale, gamma)
     picture, light = check_shape(sdr, what="sdr"), check_hdr(hdr)
     _check_sizes(picture, light)
     base = _save_jpeg(quantise(picture), quality, icc_profile=build_icc(primaries))
     shown = np.asarray(Image.open(io.BytesIO(base)))
-    gains, peak = _log_gains(shown, light)
-    gains = _shrink(gains, gain_map_scale)
-    metadata = _fit(gains, peak, gamma)
-    gain_map = _save_gain_map(_quantise_gains(gains, metadata), gain_map_quality)
-    return assemble(base, gain_map, _with_decoded_peak(metadata, shown, gain_map), exif=exif)
+    gains, peak = log_gains(shown, light, primaries, gain_primaries)
+    gains = shrink(gains, gain_map_scale)
+    metadata = fit(gains, peak, gamma, use_base_primaries=gain_primaries == primaries)
+    profile = None if metadata.use_base_primaries else build_icc(gain_primaries)
+    gain_map = _save_gain_map(quantise_gains(gains, metadata), gain_map_quality, icc_profile=profile)
+    stored = np.asarray(Image.open(io.BytesIO(gain_map)))
+    return assemble(base, gain_map, with_decoded_peak(metadata, shown, stored), exif=exif)
 
 
 def assemble(base: bytes, gain_map: bytes, metadata: GainMapMetadata, *, exif: bytes | None = None) -> bytes:
@@ -94,8 +98,11 @@ def assemble(base: bytes, gain_map: bytes, metadata: GainMapMetadata, *, exif: b
     Raises:
         ImageWriteError: `exif` does not fit one segment.
     """
-    second = _rebuild(gain_map, [_xmp(gain_map_xmp(metadata)), _iso(build_iso(metadata))])
-    before = [_xmp(primary_xmp(len(second))), _iso(PRIMARY_VERSION)]
+    with_xmp = metadata.use_base_primaries
+    second_xmp = [_xmp(gain_map_xmp(metadata))] if with_xmp else []
+    second = _rebuild(gain_map, [*second_xmp, _iso(build_iso(metadata))])
+    first_xmp = [_xmp(primary_xmp(len(second)))] if with_xmp else []
+    before = [*first_xmp, _iso(PRIMARY_VERSION)]
     if exif:
         before.insert(0, (jpeg.APP1, jpeg.EXIF + exif.removeprefix(jpeg.EXIF)))
     # The index lists sizes and offsets that depend on its own length, which is fixed: write it twice.
@@ -141,82 +148,13 @@ def _save_jpeg(pixels: np.ndarray, quality: int, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _save_gain_map(codes: np.ndarray, quality: int) -> bytes:
+def _save_gain_map(codes: np.ndarray, quality: int, **options: object) -> bytes:
     """The map with Huffman tables of its own, about a tenth smaller."""
     try:
-        return _save_jpeg(codes, quality, optimize=True)
+        return _save_jpeg(codes, quality, optimize=True, **options)
     except OSError:
         # Pillow's buffer for this is 16 bits a pixel, too small for pure noise.
-        return _save_jpeg(codes, quality)
-
-
-def _log_gains(base: np.ndarray, hdr: np.ndarray) -> tuple[np.ndarray, float]:
-    """log2((hdr + K) / (linear base + K)) as float32 [H,W,3], and the largest hdr value."""
-    offset = np.float32(OFFSET)
-    base_stops = np.log2(srgb_table() + offset)
-    gains, peak = np.empty(hdr.shape, np.float32), 0.0
-    for rows in row_blocks(*hdr.shape[:2]):
-        light = np.maximum(hdr[rows], 0)
-        peak = max(peak, float(light.max()))
-        gains[rows] = np.log2(light + offset) - base_stops[base[rows]]
-    return gains, peak
-
-
-def _shrink(gains: np.ndarray, scale: int) -> np.ndarray:
-    """Area mean at 1/scale of the size, rounded up; the map covers the picture edge to edge."""
-    if scale == 1:
-        return gains
-    height, width = gains.shape[:2]
-    size = (-(-width // scale), -(-height // scale))
-    planes = (Image.fromarray(np.ascontiguousarray(gains[..., channel])) for channel in range(3))
-    return np.stack([np.asarray(plane.resize(size, Image.Resampling.BOX)) for plane in planes], axis=-1)
-
-
-def _fit(gains: np.ndarray, peak: float, gamma: float) -> GainMapMetadata:
-    """The tight common range of all channels, in values that both metadata kinds hold exactly."""
-    low, gamma = float(gains.min()), exact(gamma)
-    high = max(float(gains.max()), low + _MIN_RANGE)
-    low, high = exact(_align_zero(low, high, gamma)), exact(high)
-    capacity = max(exact(math.log2(max(peak, 1.0))), _MIN_CAPACITY)
-    return GainMapMetadata(same(low), same(high), gamma=same(gamma), capacity_max=capacity)
-
-
-def _with_decoded_peak(metadata: GainMapMetadata, base: np.ndarray, gain_map: bytes) -> GainMapMetadata:
-    """The capacity raised to the peak that compression left, else partial headroom would be overshot."""
-    stored = np.asarray(Image.open(io.BytesIO(gain_map)))
-    if stored.shape != base.shape:
-        return metadata
-    occurs = np.zeros(1 << 16, bool)
-    for rows in row_blocks(*base.shape[:2]):
-        occurs[base[rows].astype(np.uint16) << 8 | stored[rows]] = True
-    gains = metadata.gain(np.arange(256, dtype=np.float32) / 255, channel=0)
-    table = (srgb_table()[:, None] + OFFSET) * gains - OFFSET
-    peak = float(table.reshape(-1)[occurs].max())
-    capacity = max(exact(math.log2(max(peak, 1.0))), metadata.capacity_max)
-    return replace(metadata, capacity_max=capacity)
-
-
-def _align_zero(low: float, high: float, gamma: float) -> float:
-    """The minimum lowered by less than a step, so that one code means a gain of exactly 1.
-
-    Else black, which hdr and base share, would be lifted by up to half a step: 0.05 nits at qmax 99.
-    """
-    if not low < 0 < high:
-        return low
-    code = min(math.ceil(255 * (-low / (high - low)) ** gamma), 254)
-    share = (code / 255) ** (1 / gamma)
-    return -share * high / (1 - share)
-
-
-def _quantise_gains(gains: np.ndarray, metadata: GainMapMetadata) -> np.ndarray:
-    low, high, gamma = metadata.minimum[0], metadata.maximum[0], metadata.gamma[0]
-    codes = np.empty(gains.shape, np.uint8)
-    for rows in row_blocks(*gains.shape[:2]):
-        share = np.clip((gains[rows] - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
-        if gamma != 1:
-            share **= np.float32(gamma)
-        codes[rows] = share * np.float32(255) + np.float32(0.5)
-    return codes
+        return _save_jpeg(codes, quality, **options)
 
 
 def _rebuild(data: bytes, inserted: list[tuple[int, bytes]], index: bytes | None = None) -> bytes:

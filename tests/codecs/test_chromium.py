@@ -66,6 +66,15 @@ def test_wide_gamut_base(browser):
     assert pq_psnr(browser.pixels(data, stops=5), np.maximum(scene.hdr @ to_709.T, 0)) >= 46
 
 
+def test_wide_gamut_beside_a_bt709_base(browser):
+    scene = case("church", 9, 96, 128)
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    wide = scene.hdr @ to_2020.T * (1.0, 1.05, 0.9)
+    data = encode_ultrahdr(sdr=scene.sdr, hdr=wide, hdr_primaries="bt2020")
+    shown = browser.pixels(data, stops=5)
+    assert pq_psnr(np.maximum(shown, 0), np.maximum(decode_ultrahdr(data).hdr, 0)) >= 42
+
+
 @pytest.mark.parametrize("stated", ["", ' HDRGainMap:HDRGainMapHeadroom="4.5"'])
 def test_apple_gain_maps_look_the_same(browser, stated):
     gain_map = picture(CODES[..., 0], [xmp(APPLE_XMP % stated)])

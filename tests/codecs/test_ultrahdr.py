@@ -153,6 +153,27 @@ def test_primaries_travel_in_the_profile(primaries, tmp_path):
     assert pq_psnr(libultrahdr(data, tmp_path), scene.hdr) >= 48
 
 
+def test_a_wide_gamut_survives_beside_a_bt709_base(tmp_path):
+    scene = case("church", 9, *SIZE)
+    to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+    wide = np.maximum(scene.hdr @ to_2020.T, 0) * (1.0, 2.0, 0.5)
+    data = encode_ultrahdr(sdr=scene.sdr, hdr=wide, hdr_primaries="bt2020")
+    picture = decode_ultrahdr(data)
+    assert picture.primaries == "bt709" and picture.hdr.min() < -0.01
+    assert pq_psnr(picture.hdr @ to_2020.T, wide) >= 48
+    assert pq_psnr(libultrahdr(data, tmp_path), wide) >= 46
+    assert b"hdrgm" not in data
+
+
+@pytest.mark.parametrize("peak", [0.0, 0.5, 1e4, 1e30])
+def test_any_brightness_is_written(peak):
+    sdr = case("blobs", 9, 32, 32).sdr
+    picture = decode_ultrahdr(encode_ultrahdr(sdr=sdr, hdr=np.full((32, 32, 3), peak)))
+    assert np.isfinite(picture.hdr).all()
+    if peak <= 1e4:
+        assert np.median(picture.hdr[sdr > 0.5]) == pytest.approx(peak, rel=0.05, abs=0.02)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (513, 1), (1, 513), (16, 8192), (31, 33)])
 def test_odd_sizes(size, tmp_path):
     rng = np.random.default_rng(0)
@@ -199,6 +220,7 @@ def test_orientations_match_pillow(orientation):
         ({"hdr": np.zeros((4, 5, 3))}, "must be equal"),
         ({"sdr": np.zeros((4, 4))}, r"shape \(4, 4\)"),
         ({"primaries": "acescg"}, "primaries is 'acescg'"),
+        ({"primaries": "p3", "hdr_primaries": "bt709"}, "hdr_primaries is 'bt709'"),
         ({"quality": 0}, "qualities"),
         ({"gain_map_scale": 3}, "gain_map_scale"),
         ({"gamma": 0.0}, "gamma"),
