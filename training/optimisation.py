@@ -68,7 +68,16 @@ def build_optimiser(
 
 
 class Optimisation:
-    """Applies gradients to one set of named parameters and keeps what must survive a restart."""
+    """Applies gradients to one set of named parameters and keeps what must survive a restart.
+
+    Args:
+        accelerator: knows processes and precision.
+        module: its trainable parameters are optimised.
+        rate: peak learning rate.
+        total_steps: length of the run.
+        auxiliary: a second network in float32, neither averaged nor part of loss scaling (a loss scaler
+            serves one optimiser); its loss goes through plain `backward`.
+    """
 
     def __init__(
         self,
@@ -78,7 +87,7 @@ class Optimisation:
         rate: float,
         config: TrainConfig,
         total_steps: int,
-        averaged: bool = True,
+        auxiliary: bool = False,
     ) -> None:
         self.accelerator = accelerator
         self.parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -89,9 +98,11 @@ class Optimisation:
             config.lr_scheduler, warmup=config.lr_warmup_steps, total=total_steps
         )
         optimiser = build_optimiser(list(self.parameters.values()), self.rate, config)
-        self.optimiser = accelerator.prepare_optimizer(optimiser)
+        self.scaler = None if auxiliary else accelerator.scaler
+        self.auxiliary = auxiliary
+        self.optimiser = optimiser if auxiliary else accelerator.prepare_optimizer(optimiser)
         self.ema: ExponentialMovingAverage | None = None
-        if config.use_ema and averaged:
+        if config.use_ema and not auxiliary:
             device = torch.device("cpu") if config.offload_ema else None
             self.ema = ExponentialMovingAverage(self.parameters, config.ema_decay, device)
 
@@ -103,12 +114,15 @@ class Optimisation:
         rate = self.rate * self.curve(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        clipped: Any = self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
-        norm = float(clipped)
-        scaled = self.accelerator.scaler is not None
-        if scaled or math.isfinite(norm):
+        # Clipping through accelerate also takes the loss scale out of the gradients.
+        clip: Any = nn.utils.clip_grad_norm_ if self.auxiliary else self.accelerator.clip_grad_norm_
+        norm = float(clip(list(self.parameters.values()), self.max_grad_norm))
+        skipped = not math.isfinite(norm)
+        if self.scaler is not None:
             self.optimiser.step()
-        skipped = self.accelerator.optimizer_step_was_skipped if scaled else not math.isfinite(norm)
+            skipped = self.accelerator.optimizer_step_was_skipped
+        elif not skipped:
+            self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         if self.ema is not None and not skipped:
             self.ema.update()
@@ -131,8 +145,8 @@ class Optimisation:
             tensors |= {f"{key}|ema": value.cpu().contiguous() for key, value in self.ema.shadow.items()}
         save_file(tensors, folder / f"{name}.safetensors")
         extra = {"scalars": scalars, "ema_updates": self.ema.updates if self.ema else 0}
-        if self.accelerator.scaler is not None:
-            extra["scaler"] = self.accelerator.scaler.state_dict()
+        if self.scaler is not None:
+            extra["scaler"] = self.scaler.state_dict()
         (folder / f"{name}.json").write_text(json.dumps(extra), encoding="utf-8")
 
     def load(self, folder: Path, name: str) -> None:
@@ -147,8 +161,8 @@ class Optimisation:
             shadow = {key.removesuffix("|ema"): v for key, v in tensors.items() if key.endswith("|ema")}
             if shadow:
                 self.ema.load(shadow, extra["ema_updates"])
-        if self.accelerator.scaler is not None and "scaler" in extra:
-            self.accelerator.scaler.load_state_dict(extra["scaler"])
+        if self.scaler is not None and "scaler" in extra:
+            self.scaler.load_state_dict(extra["scaler"])
 
 
 def _grouped(entries: Mapping[str, Any], index: Mapping[str, int]) -> dict[int, dict[str, Any]]:

@@ -109,7 +109,7 @@ class Builder:
         if config.store_images == "bytes":
             columns = {"image": item.data}
         return columns | {
-            "gainmap": encode_gain_map(coded),
+            "gainmap": encode_gain_map(coded, config.gain_map_bits),
             "key": row.key,
             "text": row.text,
             "encoding": config.coding.encoding,

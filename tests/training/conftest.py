@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -9,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-pytest.importorskip("diffusers", reason="training requirements are not installed")
-pytest.importorskip("jsonargparse", reason="training requirements are not installed")
-
-import torch  # noqa: E402
-from accelerate.state import AcceleratorState  # noqa: E402
-
-from training.config import COMMANDS, PRESETS  # noqa: E402
-from training.config.base import CommandConfig  # noqa: E402
-from training.tiny import make_base_model, make_photos  # noqa: E402
+NEEDED = ("accelerate", "datasets", "diffusers", "jsonargparse", "peft", "pyarrow", "transformers")
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 SMALL: dict[str, dict[str, Any]] = {
     "stage1": {
@@ -53,6 +49,13 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if MISSING:
+        terminalreporter.write_line(
+            f"tests/training was not run for want of {', '.join(MISSING)}: see training/requirements.txt"
+        )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def quiet_machine() -> Iterator[None]:
     """One thread: two would wait for each other on a busy machine. No connection leaves it."""
@@ -66,6 +69,8 @@ def quiet_machine() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
     """Accelerate keeps one state per process; tests want different precisions."""
+    from accelerate.state import AcceleratorState
+
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -83,12 +88,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pipeline folder of the model in miniature."""
+    from training.tiny import make_base_model
+
     return make_base_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six captioned pictures."""
+    from training.tiny import make_photos
+
     return make_photos(tmp_path_factory.mktemp("photos"), 6)
 
 
@@ -133,7 +142,9 @@ def stage2(base: Path, triples: Path, tmp_path: Path) -> Callable[..., Any]:
 
 def settings(command: str, preset: str = "improved", **changes: Any) -> Any:
     """A command's configuration: preset, then the small sizes of the tests, then `changes`."""
-    kind: type[CommandConfig] = COMMANDS[command]
+    from training.config import COMMANDS, PRESETS
+
+    kind: type[Any] = COMMANDS[command]
     merged = {**PRESETS[preset].get(command, {}), **SMALL.get(command, {}), "preset": preset, **changes}
     return kind(**{name: plain(value) for name, value in merged.items()})
 
@@ -145,7 +156,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def configure() -> Callable[..., Any]:
     """`settings` for any command."""
     return settings

@@ -29,30 +29,35 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST_SCRIPT = Path(__file__).with_name("load_in_host.py")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exported(
-    stage1: Callable[..., Any],
-    stage2: Callable[..., Any],
     configure: Callable[..., Any],
     base: Path,
-    tmp_path: Path,
+    photos: Path,
+    triples: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Two steps of each stage, exported in float32."""
-    run_stage1(stage1(max_train_steps=2, learning_rate=1e-2))
-    run_stage2(stage2(max_train_steps=2, prediction_type="v", gain_encoding="log2", gain_log2_min=-3.0))
+    work = tmp_path_factory.mktemp("exported")
+    common = {"pretrained_model_name_or_path": base, "max_train_steps": 2}
+    first = {"train_metadata": [photos], "output_dir": work / "stage1", "learning_rate": 1e-2}
+    run_stage1(configure("stage1", **common, **first))
+    coding = {"prediction_type": "v", "gain_encoding": "log2", "gain_log2_min": -3.0}
+    second = {"train_metadata": [triples], "output_dir": work / "stage2", "dataset_cache_dir": work / "cache"}
+    run_stage2(configure("stage2", **common, **second, **coding))
     run(
         configure(
             "export",
-            output_dir=tmp_path / "export",
-            stage1=tmp_path / "stage1",
-            stage2=tmp_path / "stage2",
+            output_dir=work / "export",
+            stage1=work / "stage1",
+            stage2=work / "stage2",
             pretrained_model_name_or_path=base,
             dtype="float32",
             use_ema=False,
             author="A. Nonymous",
         )
     )
-    return tmp_path
+    return work
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:

@@ -37,6 +37,7 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
     batch_size: int = option(8, help="pictures per forward pass")
     decode_threads: int = option(4, help="threads that decode and encode pictures")
     mixed_precision: Precision = option("no", help="autocast dtype of the VAE")
+    gain_map_bits: Literal[8, 16] = option(16, help="depth of the stored map; 8 only with gain_encoding log2")
     store_images: Literal["bytes", "path"] = option("bytes", help="embed the picture, or refer to it")
     sdr_white_nits: float = option(100.0, help="recorded in every row; pixels do not depend on it")
 
@@ -46,6 +47,10 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
             raise ConfigError("source is empty, expected at least one folder, file or hf:NAME")
         if self.gain_source == "vae" and not self.pretrained_model_name_or_path:
             raise ConfigError("gain_source vae needs pretrained_model_name_or_path (and usually vae_adapter)")
+        if self.gain_map_bits == 8 and self.gain_encoding == "linear":
+            raise ConfigError(
+                "an 8-bit linear map at qmax 99 has steps of 0.39 in gain; use gain_encoding log2, or 16 bits"
+            )
         if self.rows_per_shard < 1 or self.batch_size < 1:
             raise ConfigError("rows_per_shard and batch_size must be 1 or more")
 

@@ -84,9 +84,10 @@ def decode_gain_map(data: bytes) -> NDArray[np.float32]:
     return np.ascontiguousarray(coded[..., 2::-1])
 
 
-def encode_gain_map(coded: NDArray[np.float32]) -> bytes:
-    """[H,W,3] in [0,1] to a 16-bit RGB PNG."""
-    codes = np.rint(np.clip(coded, 0, 1) * 65535).astype(np.uint16)
+def encode_gain_map(coded: NDArray[np.float32], bits: int = 16) -> bytes:
+    """[H,W,3] in [0,1] to an RGB PNG of 8 or 16 bits."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    codes = np.rint(np.clip(coded, 0, 1) * np.iinfo(kind).max).astype(kind)
     done, data = cv2.imencode(".png", codes[..., ::-1])
     if not done:
         raise ValueError(f"PNG encoder refused an array of shape {coded.shape}")

@@ -83,7 +83,7 @@ class Stage1Task:
             return
         self.discriminator.to(device)
         self.critic_optimisation = Optimisation(
-            module=self.discriminator, rate=self.config.discr_learning_rate, averaged=False, **shared
+            module=self.discriminator, rate=self.config.discr_learning_rate, auxiliary=True, **shared
         )
         loss = DiscriminatorLoss(
             self.discriminator, self.config.gradient_penalty, self.config.gradient_penalty_weight
@@ -132,7 +132,7 @@ class Stage1Task:
             mix = uniform(self.config.seed, "penalty", [photo.number for photo in photos])
             with self._sync(self.critic, last):
                 loss = self.critic(explained.sdr, target, mix)
-                self.accelerator.backward(loss / parts)
+                (loss / parts).backward()
             values["discr_loss"] = float(loss.detach())
         return values
 
