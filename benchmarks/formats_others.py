@@ -79,8 +79,10 @@ def _openimageio(folder: Path, data: bytes, hdr: np.ndarray) -> Iterator[Figure]
     path = folder / "layers.exr"
     path.write_bytes(data)
     image = OpenImageIO.ImageInput.open(str(path))
+    assert image is not None
     spec, pixels = image.spec(), image.read_image("float")
     image.close()
+    assert pixels is not None
     found = [pixels[..., spec.channelnames.index(name)] for name in "RGB"]
     yield exact("F15 OpenImageIO lists the channels", len(spec.channelnames), 9)
     yield exact("F15 OpenImageIO names the colour space", spec["oiio:ColorSpace"], "lin_rec2020_scene")

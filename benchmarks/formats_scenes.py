@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ SYNTHETIC: Mapping[str, Callable[[int, int], np.ndarray]] = MappingProxyType(
 )
 
 
-def cases(names: Mapping[str, object], qmax: float, height: int = 384, width: int = 512) -> list[Case]:
+def cases(names: Iterable[str], qmax: float, height: int = 384, width: int = 512) -> list[Case]:
     """The named scenes as Eq. (1) cases with this qmax."""
     return [case(name, qmax, height, width) for name in names]
 

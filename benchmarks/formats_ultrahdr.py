@@ -22,7 +22,7 @@ from tests.codecs import test_other_writers as others
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, libultrahdr
 
-ALL = PHOTOS | SYNTHETIC
+ALL = (*PHOTOS, *SYNTHETIC)
 # What libultrahdr 1.4 clips its linear output to: 10000 nits over 203.
 LIBRARY_PEAK = 10000 / 203
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ImageReadError, ImageWriteError
+from .avif_metadata import add_metadata
 from .frames import frame_picture, opened
 from .image import HDRImage, check_hdr, check_ratio, check_size, reading
 from .libraries import library
-from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, pq_codes
+from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, light_level, pq_codes
 
 LOSSLESS = 100
 _MAX_SIDE = 65536
@@ -24,11 +25,13 @@ def encode_avif(
     bits: int = 10,
     quality: int = 90,
     speed: int = 6,
+    exif: bytes | None = None,
 ) -> bytes:
-    """A still AVIF in BT.2020 with the PQ curve, 4:4:4, full range.
+    """A still AVIF in BT.2020 with the PQ curve, 4:4:4, full range, with its light levels.
 
     hdr: [H,W,3] linear light in `primaries`, 1.0 = `white_nits`; clipped to 0 to 10000 nits.
     quality: 1 to 100; 100 keeps every code (stored as RGB). speed: 0 (slow, small) to 10.
+    exif: a block as Pillow's `Exif.tobytes()` gives it, for example `workflow_exif`.
 
     Raises:
         ImageWriteError: wrong shape, non-finite pixels, an option out of range, or imagecodecs is missing.
@@ -42,7 +45,7 @@ def encode_avif(
     if max(picture.shape) > _MAX_SIDE:
         raise ImageWriteError(f"a side of {max(picture.shape)} pixels does not fit an AVIF")
     codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
-    return imagecodecs.avif_encode(
+    data = imagecodecs.avif_encode(
         (codes * np.float32((1 << bits) - 1) + np.float32(0.5)).astype(np.uint16),
         level=quality,
         speed=speed,
@@ -52,6 +55,8 @@ def encode_avif(
         transfer=PQ,
         matrix=IDENTITY if quality == LOSSLESS else BT2020_NCL,
     )
+    level = light_level(picture, primaries=primaries, white_nits=white_nits)
+    return add_metadata(data, level, exif)
 
 
 def decode_avif(data: bytes) -> HDRImage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def _picture(openexr: Any, parts: list[Any]) -> HDRImage:
     return picture
 
 
-def _find_colour(listings: list[Channels]) -> tuple[int, str]:
+def _find_colour(listings: Sequence[Channels]) -> tuple[int, str]:
     """The part and the channel name prefix of the picture."""
     for wanted in (("R", "G", "B"), ("Y",)):
         for index, channels in enumerate(listings):
@@ -155,7 +155,11 @@ def _window(box: tuple[np.ndarray, np.ndarray]) -> Window:
 
 
 def _add_layers(
-    picture: HDRImage, parts: list[Any], listings: list[Channels], index: int, place: tuple[Window, Window]
+    picture: HDRImage,
+    parts: list[Any],
+    listings: Sequence[Channels],
+    index: int,
+    place: tuple[Window, Window],
 ) -> None:
     found: dict[str, np.ndarray] = {}
     sources = [(f"{name}.", name, listings[index]) for name in _LAYERS]
@@ -190,6 +194,6 @@ def _add_colour_space(picture: HDRImage, openexr: Any, header: Mapping[str, Any]
         picture.white_nits = float(white)
 
 
-def _metadata(header: Mapping[str, Any], listings: list[Channels]) -> dict[str, Any]:
+def _metadata(header: Mapping[str, Any], listings: Sequence[Channels]) -> dict[str, Any]:
     values = {name: value for name, value in header.items() if isinstance(value, (str, int, float))}
     return {**values, "format": "exr", "channels": sorted({name for names in listings for name in names})}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.formats_scenes import case, psnr
 from gm_core.codecs.avif import decode_avif, encode_avif
+from gm_core.codecs.exif import workflow_exif
 from gm_core.codecs.files import read_image
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
-from gm_core.codecs.signal import pq_codes
+from gm_core.codecs.signal import light_level, pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import exiftool
 
@@ -46,6 +49,21 @@ def test_lossy_avif_is_close_and_tagged(blobs, tmp_path):
     assert tags["QuickTime:TransferCharacteristics"] == 16
     assert tags["QuickTime:MatrixCoefficients"] == 9
     assert tags["QuickTime:ImagePixelDepth"] == "10 10 10"
+
+
+def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
+    path = tmp_path / "a.avif"
+    path.write_bytes(encode_avif(blobs, exif=workflow_exif({"1": {"text": "über"}}, {})))
+    tags = exiftool(path)
+    assert tags["IFD0:Model"] == 'prompt:{"1": {"text": "\\u00fcber"}}'
+    data = path.read_bytes()
+    level = light_level(blobs, primaries="bt709", white_nits=203)
+    at = data.index(b"clli") + 4
+    assert struct.unpack_from(">HH", data, at) == (round(level.max_cll), round(level.average))
+    np.testing.assert_array_equal(decode_avif(data).hdr, decode_avif(encode_avif(blobs)).hdr)
+    assert imagecodecs.avif_decode(data).shape == blobs.shape
+    with Image.open(path) as image:
+        assert image.getexif()[0x0110].startswith("prompt:")
 
 
 def test_jxl_is_float_and_lossless(blobs):
