@@ -119,7 +119,7 @@ def resolve_mode(sdr_pass: SDRPass, gm_pass: GainMapPass) -> str:
 
     `auto` follows the model: one that states how few steps it needs was made for finished pictures.
     """
-    partial = is_partial(sdr_pass.sigmas, gm_pass.model)
+    partial = starts_from_a_picture(sdr_pass)
     if gm_pass.mode == "trajectory" and partial and gm_pass.start is None:
         raise GainMapError(
             "gm_condition: 'trajectory' continues a gain map when the schedule starts below full noise. "
@@ -133,10 +133,13 @@ def resolve_mode(sdr_pass: SDRPass, gm_pass: GainMapPass) -> str:
     return "trajectory"
 
 
-def is_partial(sigmas: torch.Tensor, gm_model: ModelPatcher) -> bool:
-    """Whether sampling starts from a picture instead of from noise alone."""
-    full = float(gm_model.get_model_object("model_sampling").sigma_max)
-    return len(sigmas) == 0 or float(sigmas[0]) < full * (1 - 1e-3)
+def starts_from_a_picture(sdr_pass: SDRPass) -> bool:
+    """Whether part of the picture is there before sampling; many full schedules start below sigma_max."""
+    if len(sdr_pass.sigmas) == 0:
+        return True
+    full = float(sdr_pass.guider.model_patcher.get_model_object("model_sampling").sigma_max)
+    below_full_noise = float(sdr_pass.sigmas[0]) < full * (1 - 1e-3)
+    return below_full_noise and torch.count_nonzero(sdr_pass.latent).item() > 0
 
 
 def unfinished(sigmas: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.cldm.cldm
+import comfy.model_detection
 import comfy.model_patcher
 import comfy.sd1_clip
 import comfy.supported_models
@@ -124,10 +125,10 @@ def write_builtin(folder: Path) -> None:
     save(tiny_vae(), folder / "gm_vae_builtin.safetensors")
 
 
-def sdr_model(layout: dict[str, Any] = TINY, seed: int = 10) -> Any:
-    """A random 4-channel SD 1.5 MODEL as a checkpoint loader returns it."""
-    weights = unet(layout, in_channels=4, seed=seed)
-    config = {**layout, **FIXED, "in_channels": 4}
+def sdr_model(weights: dict[str, torch.Tensor] | None = None) -> Any:
+    """A 4-channel SD 1.5 MODEL as a checkpoint loader returns it; random unless weights are given."""
+    weights = dict(weights or unet(TINY, in_channels=4, seed=10))
+    config = comfy.model_detection.detect_unet_config(weights, "")
     model_config = comfy.supported_models.SD15(config)
     model_config.set_inference_dtype(torch.float32, None)
     model = model_config.get_model(weights, "")

@@ -23,15 +23,31 @@ def ui(name: str) -> dict:
     return json.loads((WORKFLOWS / f"{name}.json").read_text())
 
 
-def photo(path: Path, height: int = 70, width: int = 101) -> None:
-    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    Image.fromarray(values).save(path)
+@pytest.fixture(scope="module")
+def inputs(host, models) -> None:
+    """The files the workflows name, small and random."""
+    values = np.random.default_rng(0).integers(0, 256, (70, 101, 4), dtype=np.uint8)
+    Image.fromarray(values).save(host.base / "input/example.png")
+    exr = host.module("gm_core.codecs.exr").encode_exr(values[..., :3].astype(np.float32) / 25)
+    (host.base / "input/example.exr").write_bytes(exr)
+    models.accept_tiny_checkpoints()
+    models.write_checkpoint(host.base / "models/checkpoints/v1-5-pruned-emaonly-fp16.safetensors")
+    control = host.base / "models/controlnet/control_v11p_sd15_canny_fp16.safetensors"
+    models.save(models.control_net(), control)
+
+
+def quick(name: str) -> dict:
+    """The workflow with fewer steps and a smaller canvas."""
+    changes = {"steps": 2, "width": 64, "height": 64}
+    api = graph(name)
+    for node in api.values():
+        node["inputs"] |= {key: value for key, value in changes.items() if node["inputs"].get(key)}
+    return api
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_runs(host, name) -> None:
-    photo(host.base / "input/example.png")
-    shown = host.run(graph(name))
+def test_runs(host, inputs, name) -> None:
+    shown = host.run(quick(name))
     files = [file for result in shown.values() for file in result.get("images", ())]
     assert files
     for file in files:
@@ -58,8 +74,7 @@ def test_every_ui_form_has_an_api_twin() -> None:
     assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == NAMES
 
 
-def test_sdr_to_hdr_makes_every_file(host) -> None:
-    photo(host.base / "input/example.png")
+def test_sdr_to_hdr_makes_every_file(host, inputs) -> None:
     shown = host.run(graph("sdr_to_hdr"))
     saved = {Path(f["filename"]).suffix for r in shown.values() for f in r["images"] if f["type"] == "output"}
     assert saved == {".jpg", ".exr", ".hdr", ".png"}
