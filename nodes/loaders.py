@@ -28,6 +28,12 @@ def weights_file(name: str) -> Path:
     return path
 
 
+def unet_path(name: str) -> Path:
+    if name == BUILT_IN:
+        return weights_file(BUILT_IN_UNET)
+    return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
+
+
 def unet_names() -> list[str]:
     """The built-in model, and every safetensors file in ComfyUI's diffusion_models."""
     found = folder_paths.get_filename_list("diffusion_models")
@@ -70,11 +76,13 @@ class LoadGMUNet(io.ComfyNode):
 
     @classmethod
     def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
-        if unet_name == BUILT_IN:
-            path = weights_file(BUILT_IN_UNET)
-        else:
-            path = Path(folder_paths.get_full_path_or_raise("diffusion_models", unet_name))
-        return io.NodeOutput(load_gm_unet(path, weight_dtype), load_vae(weights_file(BUILT_IN_VAE)))
+        unet = load_gm_unet(unet_path(unet_name), weight_dtype)
+        return io.NodeOutput(unet, load_vae(weights_file(BUILT_IN_VAE)))
+
+    @classmethod
+    def fingerprint_inputs(cls, unet_name: str, weight_dtype: str) -> str:
+        status = unet_path(unet_name).stat()
+        return f"{unet_name} {weight_dtype} {status.st_mtime_ns} {status.st_size}"
 
 
 NODES: list[type[io.ComfyNode]] = [LoadGMUNet]

@@ -59,10 +59,10 @@ def test_decode_follows_the_guides_size(host, vae, info) -> None:
 
 
 def test_tiles_agree_with_the_whole_picture(host, vae, info) -> None:
-    samples = {"samples": latent(1, 48, 48) * 0.2, "gmhdr": info}
+    samples = {"samples": latent(1, 24, 24) * 0.2, "gmhdr": info}
     whole = host.call("GMHDRDecode", samples=samples, vae=vae).args[0]
-    tiled = host.call("GMHDRDecode", samples=samples, vae=vae, tile_size=256, overlap=128).args[0]
-    assert ((tiled - whole).abs() > 2e-3).float().mean() < 5e-3
+    tiled = host.call("GMHDRDecode", samples=samples, vae=vae, tile_size=128, overlap=64).args[0]
+    assert ((tiled - whole).abs() > 2e-3).float().mean() < 1e-2
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 8, 8), (4, 8, 8)])

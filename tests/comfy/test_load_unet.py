@@ -104,6 +104,17 @@ def test_full_size_widths_go_through_the_stock_loader(load, models, comfy, tmp_p
     assert patcher.model_dtype() == torch.float16
 
 
+def test_a_file_replaced_by_a_newer_training_run_is_loaded_again(host, models, small) -> None:
+    path = host.base / "models/diffusion_models/run.safetensors"
+    inputs = {"unet_name": "run.safetensors", "weight_dtype": "default"}
+    node = host.node("GMHDRLoadUNet")
+    models.save(small, path)
+    before = node.fingerprint_inputs(**inputs)
+    assert node.fingerprint_inputs(**inputs) == before
+    models.save(small, path, {"gmhdr.steps": "7"})
+    assert node.fingerprint_inputs(**inputs) != before
+
+
 def test_user_files_are_not_modified(load, models, small, tmp_path) -> None:
     path = models.save(small, tmp_path / "mine.safetensors")
     before = hashlib.sha256(path.read_bytes()).digest()
