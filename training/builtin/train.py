@@ -45,9 +45,8 @@ class LatentPool:
 
 
 def learning_rate(progress: float, step: int, peak: float) -> float:
-    """Warm-up over 200 steps, flat, then a cosine over the last 40 % of the time."""
-    decay = 0.5 * (1 + math.cos(math.pi * max(progress - 0.6, 0) / 0.4))
-    return peak * min(step / 200, 1) * max(decay, 0.01)
+    """Warm-up over 50 steps, then a cosine to zero over the set time."""
+    return peak * min(step / 50, 1) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @torch.no_grad()
@@ -111,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=4e-4)
-    parser.add_argument("--first-step-share", type=float, default=0.7)
+    parser.add_argument("--first-step-share", type=float, default=0.85)
     parser.add_argument("--seed", type=int, default=0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(parser.parse_args(arguments))
