@@ -24,7 +24,7 @@ PU21_BANDING_GLARE = (
 """Published `banding_glare` parameters (Azimi and Mantiuk, PU21, PCS 2021)."""
 PU21_RANGE = (0.005, 10000.0)
 SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
-EXPOSURE_SEARCH_PIXELS = 65536
+EXPOSURE_SEARCH_PIXELS = 16384
 
 
 def pu21_encode(nits: Tensor) -> Tensor:

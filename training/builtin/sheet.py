@@ -1,0 +1,60 @@
+"""Draws what the figures cannot say: predictions beside the truth at several exposures, with gain maps."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from gm_core.color import linear_to_srgb, srgb_to_linear
+from gm_core.metrics import align
+from gm_core.resample import upsample_gain_map
+
+from .cache import find
+from .evaluate import Case, validation_cases
+from .pipeline import BuiltinModel
+
+STOPS = (-2, -4)
+
+
+def tile(picture: Tensor, size: int) -> np.ndarray:
+    """`[1,3,H,W]` display-encoded to a uint8 square of `size` pixels."""
+    array = picture[0].clamp(0, 1).permute(1, 2, 0).numpy()
+    return np.round(cv2.resize(array, (size, size), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+
+
+def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
+    """SDR, predicted coded map, then for every exposure: the SDR picture, the prediction, the truth."""
+    hdr = align(model(case.sdr), case.truth)
+    flat = align(srgb_to_linear(case.sdr), case.truth)
+    tiles = [case.sdr, upsample_gain_map(model.coded_gain_map(case.sdr), case.sdr)]
+    for stops in STOPS:
+        tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
+    return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--panoramas", type=Path, required=True, help="folder of validation .hdr files")
+    parser.add_argument("--weights", type=Path, default=Path("weights"))
+    parser.add_argument("--renderings", nargs="+", default=["clip", "log"])
+    parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--output", type=Path, required=True, help="picture file, .jpg or .png")
+    options = parser.parse_args(arguments)
+    model = BuiltinModel.load(options.weights)
+    with torch.no_grad():
+        rows = [
+            row(model, case, options.size)
+            for case in validation_cases(find(options.panoramas, "*.hdr"), views=options.views)
+            if case.rendering in options.renderings
+        ]
+    cv2.imwrite(str(options.output), np.concatenate(rows)[..., ::-1])
+
+
+if __name__ == "__main__":
+    main()
