@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +130,16 @@ class Optimisation:
 
     def save(self, folder: Path, name: str) -> None:
         """Write `<name>.safetensors` (tensors) and `<name>.json` (everything else)."""
-        state = self.optimiser.state_dict()
+        state = self.optimiser.state_dict()["state"]
         names = list(self.parameters)
-        tensors: dict[str, Tensor] = {}
-        scalars: dict[str, Any] = {}
-        for index, entries in state["state"].items():
-            for key, value in entries.items():
-                label = f"{names[index]}|{key}"
-                if isinstance(value, Tensor):
-                    tensors[label] = value.detach().cpu().contiguous()
-                else:
-                    scalars[label] = value
+        # Copies, since the 8-bit optimiser shares its tables between parameters and safetensors refuses that.
+        entries = {f"{names[index]}|{path}": v for index, e in state.items() for path, v in _flat(e)}
+        tensors = {
+            path: value.detach().to("cpu", copy=True).contiguous()
+            for path, value in entries.items()
+            if isinstance(value, Tensor)
+        }
+        scalars = {path: value for path, value in entries.items() if path not in tensors}
         if self.ema is not None:
             tensors |= {f"{key}|ema": value.cpu().contiguous() for key, value in self.ema.shadow.items()}
         save_file(tensors, folder / f"{name}.safetensors")
@@ -165,10 +164,22 @@ class Optimisation:
             self.scaler.load_state_dict(extra["scaler"])
 
 
+def _flat(entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Leaves by path; the 8-bit optimiser nests its quantisation tables one level down."""
+    for key, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{key}|{path}", leaf) for path, leaf in _flat(value))
+        else:
+            yield key, value
+
+
 def _grouped(entries: Mapping[str, Any], index: Mapping[str, int]) -> dict[int, dict[str, Any]]:
     state: dict[int, dict[str, Any]] = {}
     for label, value in entries.items():
-        name, key = label.rsplit("|", 1)
+        name, *path, key = label.split("|")
         if key != "ema":
-            state.setdefault(index[name], {})[key] = value
+            place = state.setdefault(index[name], {})
+            for part in path:
+                place = place.setdefault(part, {})
+            place[key] = value
     return state

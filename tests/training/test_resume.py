@@ -206,3 +206,14 @@ def test_a_dry_run_writes_nothing(configs: Configs, command: str, tmp_path: Path
         else configs[command](output_dir=tmp_path / "run", dry_run=True)
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_the_8_bit_optimiser_resumes_too(configs: Configs, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    run_stage2(configs["stage2"](output_dir=tmp_path / "whole", use_8bit_adam=True))
+    run_stage2(configs["stage2"](output_dir=tmp_path / "parts", use_8bit_adam=True, max_train_steps=2))
+    run_stage2(
+        configs["stage2"](output_dir=tmp_path / "parts", use_8bit_adam=True, resume_from_checkpoint="latest")
+    )
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
