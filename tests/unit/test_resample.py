@@ -38,7 +38,8 @@ def test_map_follows_the_edge_of_the_picture():
 
 def test_strips_equal_the_whole(monkeypatch):
     generator = torch.Generator().manual_seed(1)
-    coded, guide = torch.rand(2, 3, 24, 16, generator=generator), torch.rand(2, 3, 201, 133, generator=generator)
+    coded = torch.rand(2, 3, 24, 16, generator=generator)
+    guide = torch.rand(2, 3, 201, 133, generator=generator)
     whole = resample.upsample_gain_map(coded, guide)
     monkeypatch.setattr(resample, "ROWS_PER_STRIP", 17)
     assert torch.allclose(resample.upsample_gain_map(coded, guide), whole, atol=1e-5)
