@@ -15,11 +15,10 @@ LINE_WIDTH = 110
 
 
 class CommandError(RuntimeError):
-    """A command failed; `lines` is the end of what it printed."""
+    """A command failed; the message holds the end of what it printed."""
 
     def __init__(self, what: str, lines: Sequence[str]) -> None:
         super().__init__("\n".join([f"{what} failed:", *(f"    {line}" for line in lines)]))
-        self.lines = list(lines)
 
 
 def say(text: str) -> None:

@@ -22,8 +22,8 @@ from .photos import Job, PhotoError, find_photos, plan, prepare, publish
 from .workflow import sdr_to_hdr
 
 
-def convert(server: Server, job: Job, step: Step) -> str:
-    """Converts one picture; returns how bright it became.
+def convert(server: Server, job: Job, step: Step) -> list[str]:
+    """Converts one picture; returns what its nodes warned of.
 
     Raises:
         PhotoError: the picture cannot be read.
@@ -36,11 +36,11 @@ def convert(server: Server, job: Job, step: Step) -> str:
     result = run_workflow(server, workflow, step.show)
     for node, target in job.files().items():
         publish(result.file(node), target)
-    found = brightness(read_exr(result.file("GMHDRSaveEXR")))
+    step.finish(str(brightness(read_exr(result.file("GMHDRSaveEXR")))))
     for files in result.files.values():
         for path in files:
             path.unlink()
-    return "; ".join([str(found), *result.warnings])
+    return result.warnings
 
 
 def convert_all(jobs: Sequence[Job]) -> list[Path]:
@@ -59,7 +59,9 @@ def convert_while_running(server: Server, waiting: deque[tuple[int, Job]], total
         number, job = waiting.popleft()
         try:
             with Step(f"{number}/{total} {job.photo.name}") as step:
-                step.finish(convert(server, job, step))
+                warnings = convert(server, job, step)
+            for warning in warnings:
+                say(f"    {warning}")
         except (PhotoError, WorkflowError, ServerError, OSError) as error:
             say(f"SKIPPED {job.photo}: {error}")
             failed.append(job.photo)
