@@ -15,8 +15,11 @@ from . import (
     loading_gain_map,
     preparing,
     sampling,
+    saving_avif,
     saving_exr,
     saving_gain_map,
+    saving_jxl,
+    saving_png,
     saving_radiance,
     saving_ultrahdr,
 )
@@ -35,6 +38,9 @@ MODULES = (
     saving_ultrahdr,
     saving_exr,
     saving_radiance,
+    saving_png,
+    saving_avif,
+    saving_jxl,
     saving_gain_map,
 )
 

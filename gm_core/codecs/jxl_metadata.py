@@ -1,0 +1,23 @@
+"""Adds to a JPEG XL what imagecodecs cannot: Exif, as a box of the container (ISO/IEC 18181-2)."""
+
+from __future__ import annotations
+
+import struct
+
+from ..errors import ImageWriteError
+
+_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+
+
+def with_exif(data: bytes, exif: bytes) -> bytes:
+    """The file with an Exif box behind its pictures.
+
+    data: a file in a container, as libjxl writes float pictures. exif: as Pillow's `Exif.tobytes()` gives it.
+
+    Raises:
+        ImageWriteError: `data` has no container.
+    """
+    if not data.startswith(_CONTAINER):
+        raise ImageWriteError("JPEG XL: the encoder wrote no container; update imagecodecs and report this")
+    tiff = bytes(4) + exif.removeprefix(b"Exif\0\0")
+    return data + struct.pack(">I4s", 8 + len(tiff), b"Exif") + tiff

@@ -1,0 +1,58 @@
+"""JPEG XL with float samples."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.codecs.jxl import encode_jxl
+from ..gm_core.codecs.jxl_metadata import with_exif
+from ..gm_core.color import convert_primaries
+from .exif import exif_block
+from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
+from .output_files import destination, preview, report, workflow_metadata
+from .saving import HIDDEN, cleaned, save_batch
+from .tensors import to_bchw
+
+
+class SaveJXL(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRSaveJXL",
+            display_name="Save HDR (JPEG XL)",
+            category="GM-HDR/save",
+            description="JPEG XL without loss: 32-bit float, linear, smaller than OpenEXR.",
+            is_output_node=True,
+            hidden=HIDDEN,
+            inputs=[
+                io.Image.Input("hdr", tooltip=HDR_TOOLTIP),
+                prefix_input(),
+                primaries_input("Primaries of the HDR picture; the file is bt709."),
+                io.Int.Input(
+                    "effort",
+                    default=4,
+                    min=1,
+                    max=9,
+                    tooltip="1 is fast, 9 small. The pixels are the same.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, effort: int) -> io.NodeOutput:
+        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
+        exif = exif_block(workflow_metadata(cls.hidden))
+
+        def encode(number: int) -> tuple[bytes, str]:
+            picture, replaced = cleaned(linear[number], keep_negative=True)
+            data = encode_jxl(picture, effort=effort)
+            return (data if exif is None else with_exif(data, exif)), replaced
+
+        height, width = linear.shape[-2:]
+        files = save_batch(len(linear), destination(filename_prefix, width, height), ".jxl", encode)
+        return report(files, preview(linear))
+
+
+NODES: list[type[io.ComfyNode]] = [SaveJXL]

@@ -1,0 +1,155 @@
+"""PNG, AVIF and JPEG XL savers: what other programs find in their files."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.codecs.readers import exiftool, ffprobe
+
+imagecodecs = pytest.importorskip("imagecodecs")
+SAVERS = ("GMHDRSavePNG", "GMHDRSaveAVIF", "GMHDRSaveJXL")
+PROMPT, WORKFLOW = {"1": {"class_type": "Ünïcode"}}, {"nodes": []}
+
+
+def hdr_picture(batch=1, height=24, width=40, peak=30.0):
+    values = torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
+    return values**4 * peak
+
+
+def grey(nits, white=203.0):
+    return torch.full((1, 8, 8, 3), nits / white)
+
+
+@pytest.fixture
+def hidden(host):
+    from comfy_api.latest import io
+
+    return {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}}
+
+
+@pytest.fixture
+def save(host):
+    def run(node_id, hdr, **inputs):
+        shown = host.call(node_id, hdr=hdr, **inputs).ui
+        files = [entry for entry in shown["images"] if entry["type"] == "output"]
+        return [host.base / "output" / f["subfolder"] / f["filename"] for f in files], shown.get("text", [])
+
+    return run
+
+
+@pytest.fixture
+def read(host):
+    return host.module("gm_core.codecs.files").read_image
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_sdr_white_is_203_nits_in_pq_codes(save, bits) -> None:
+    (png,), _ = save("GMHDRSavePNG", grey(203.0))
+    (avif,), _ = save("GMHDRSaveAVIF", grey(203.0), bit_depth=str(bits), lossless=True)
+    assert imagecodecs.png_decode(png.read_bytes()) / 65535 == pytest.approx(0.5806, abs=1e-4)
+    codes = imagecodecs.avif_decode(avif.read_bytes())
+    assert codes / (2**bits - 1) == pytest.approx(0.5806, abs=0.5 / (2**bits - 1) + 1e-4)
+
+
+def test_pq_codes_follow_the_luminance_of_white(save) -> None:
+    (path,), _ = save("GMHDRSavePNG", grey(1000.0, white=100.0), white_nits=100.0)
+    assert imagecodecs.png_decode(path.read_bytes()) / 65535 == pytest.approx(0.7518, abs=1e-4)
+
+
+def test_avif_is_tagged_as_hdr_for_other_programs(save) -> None:
+    (path,), _ = save("GMHDRSaveAVIF", hdr_picture())
+    stream = ffprobe(path)["streams"][0]
+    assert (stream["color_primaries"], stream["color_transfer"]) == ("bt2020", "smpte2084")
+    assert stream["pix_fmt"] == "yuv444p10le" and (stream["width"], stream["height"]) == (40, 24)
+
+
+def test_png_is_tagged_as_hdr(save) -> None:
+    (path,), _ = save("GMHDRSavePNG", hdr_picture())
+    data = path.read_bytes()
+    assert b"cICP\x09\x10\x00\x01" in data and b"cLLI" in data and b"mDCV" in data
+
+
+def test_wide_colours_survive_in_bt2020(save, read) -> None:
+    hdr = hdr_picture()
+    (path,), warnings = save("GMHDRSavePNG", hdr, primaries="bt2020")
+    back = read(path)
+    assert back.primaries == "bt2020" and not warnings
+    np.testing.assert_allclose(back.hdr, hdr[0].numpy(), rtol=2e-3, atol=1e-4)
+
+
+def test_jxl_is_exact_and_keeps_negative_values(save) -> None:
+    hdr = hdr_picture() - 0.5
+    (path,), warnings = save("GMHDRSaveJXL", hdr)
+    assert np.array_equal(imagecodecs.jpegxl_decode(path.read_bytes()), hdr[0].numpy()) and not warnings
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_batches_give_one_file_each_and_load_hdr_reads_them(host, save, node_id) -> None:
+    hdr = hdr_picture(2)
+    exact = {"lossless": True} if node_id == "GMHDRSaveAVIF" else {}
+    paths, _ = save(node_id, hdr, filename_prefix=f"formats/{node_id}", **exact)
+    assert len(set(paths)) == 2
+    for number, path in enumerate(paths):
+        loaded = host.call("GMHDRLoadHDR", image=f"formats/{path.name} [output]", convert_to="bt709").args[0]
+        assert (loaded[0] - hdr[number]).abs().mean() < 0.02 * hdr.mean()
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_replaced_values_are_reported(save, read, node_id) -> None:
+    hdr = hdr_picture()
+    hdr[0, 0, 0, 0], hdr[0, 1, 1, 1] = float("nan"), float("inf")
+    (path,), (warning,) = save(node_id, hdr)
+    assert "1 NaN" in warning and "1 infinite" in warning and path.name in warning
+    assert np.isfinite(read(path).hdr).all()
+
+
+def test_values_that_pq_cannot_hold_are_reported(save) -> None:
+    _, (warning,) = save("GMHDRSavePNG", grey(20000.0))
+    assert f"{3 * 64} above 10000 nits" in warning
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_workflow_is_embedded_unless_disabled(host, save, hidden, monkeypatch, node_id) -> None:
+    (path,), _ = save(node_id, hdr_picture(), hidden=hidden)
+    found = " ".join(str(value) for value in exiftool(path).values())
+    assert json.dumps(PROMPT) in found and json.dumps(WORKFLOW) in found
+    monkeypatch.setattr(host.args, "disable_metadata", True)
+    (path,), _ = save(node_id, hdr_picture(), hidden=hidden)
+    assert b"class_type" not in path.read_bytes() and b"nodes" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_a_long_workflow_is_kept(save, read, hidden, node_id) -> None:
+    hidden = {key: {"long": "x" * 100000} for key in hidden}
+    (path,), _ = save(node_id, hdr_picture(), hidden=hidden)
+    assert b"x" * 100000 in path.read_bytes() and read(path).hdr.shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("node_id", ["GMHDRSaveAVIF", "GMHDRSaveJXL"])
+def test_a_missing_library_is_named(host, save, output, monkeypatch, node_id) -> None:
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(host.module("gm_core.errors").ImageWriteError, match="pip install imagecodecs"):
+        save(node_id, hdr_picture(), filename_prefix=f"missing/{node_id}")
+    assert not list((output / "missing").glob(f"{node_id}*"))
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_cancel_stops_between_two_pictures(comfy, save, output, monkeypatch, node_id) -> None:
+    def cancel(value, total, preview, **_):
+        comfy.model_management.interrupt_current_processing(value == 2)
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        save(node_id, hdr_picture(4), filename_prefix=f"cancelled/{node_id}")
+    assert len(list((output / "cancelled").glob(f"{node_id}*"))) == 2
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_prefixes_that_leave_the_output_folder_are_refused(save, node_id) -> None:
+    with pytest.raises(ValueError, match="filename_prefix"):
+        save(node_id, hdr_picture(), filename_prefix="../x")
