@@ -40,7 +40,7 @@ def resize_to_working(image: Tensor, side: int) -> Tensor:
 
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
-    """Mean over a (2 radius + 1) square around every pixel; at the border, over the part inside the picture."""
+    """Mean over a square of 2 radius + 1 around every pixel; at the border, over the part in the picture."""
     rows = avg_pool2d(x, (2 * radius + 1, 1), stride=1, padding=(radius, 0), count_include_pad=False)
     return avg_pool2d(rows, (1, 2 * radius + 1), stride=1, padding=(0, radius), count_include_pad=False)
 

@@ -56,20 +56,21 @@ def noisy_latents(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 
 
 def multiscale_error(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """Huber error of latents `[B,4,h,w]` at full size, at a quarter of it and of the whole-picture mean.
+    """Error of latents `[B,4,h,w]` at full size (Huber), at a quarter of it and of their mean (both squared).
 
-    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint.
+    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint. Squared,
+    because where a tone curve is uncertain the median is "no gain" far more often than the mean is.
     """
-    huber = nn.functional.smooth_l1_loss
     coarse = [nn.functional.avg_pool2d(latent, 4) for latent in (predicted, wanted)]
     means = [latent.mean(dim=(2, 3)) for latent in (predicted, wanted)]
-    return huber(predicted, wanted, beta=0.1) + 2 * huber(*coarse, beta=0.1) + 2 * huber(*means, beta=0.1)
+    fine = nn.functional.smooth_l1_loss(predicted, wanted, beta=0.1)
+    return fine + 5 * nn.functional.mse_loss(*coarse) + 5 * nn.functional.mse_loss(*means)
 
 
 def gain_map_loss(
     unet: nn.Module, sdr: Tensor, x0: Tensor, generator: torch.Generator, *, first_step_share: float
 ) -> Tensor:
-    """Multi-scale loss of the x0 error, weighted so that every timestep counts about as much as the first."""
+    """Multi-scale loss of the x0 error, weighted so that every timestep counts about like the first."""
     t = sample_timesteps(len(x0), generator, first_step_share=first_step_share)
     noise = torch.randn(x0.shape, generator=generator)
     predicted = predict_x0(unet, noisy_latents(x0, t, noise), t, sdr)
