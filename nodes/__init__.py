@@ -22,6 +22,7 @@ from . import (
     saving_png,
     saving_radiance,
     saving_ultrahdr,
+    signals,
 )
 
 MODULES = (
@@ -35,6 +36,7 @@ MODULES = (
     decoding,
     images,
     editing,
+    signals,
     saving_ultrahdr,
     saving_exr,
     saving_radiance,

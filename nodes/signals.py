@@ -1,0 +1,81 @@
+"""Between our linear HDR pictures and the colour spaces of ComfyUI's own image and video savers."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..gm_core.hdr_signal import SIGNALS, decode_signal, encode_signal
+from .inputs import HDR_TOOLTIP, primaries_input
+from .tensors import to_bchw, to_image
+
+
+def signal_inputs(tooltip: str) -> list[io.Input]:
+    return [
+        io.Combo.Input("color_space", options=list(SIGNALS), default="HDR PQ", tooltip=tooltip),
+        io.Float.Input(
+            "white_nits",
+            default=203.0,
+            min=1.0,
+            max=10000.0,
+            step=1.0,
+            tooltip="Luminance of SDR white in PQ and HLG. ComfyUI's own nodes use 203. Not used for linear.",
+        ),
+    ]
+
+
+class EncodeSignal(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDREncodeSignal",
+            display_name="Encode HDR Signal",
+            category="GM-HDR/image",
+            description="Makes an HDR picture fit for ComfyUI's own savers: PQ, HLG or linear.",
+            inputs=[
+                io.Image.Input("hdr", tooltip=HDR_TOOLTIP),
+                *signal_inputs(
+                    "What the saver calls it. HDR PQ and HDR (HLG) are BT.2020, 0 to 1; linear is BT.709."
+                ),
+                primaries_input("Primaries of the HDR picture."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="signal", tooltip="For a saver set to the same colour space.")
+            ],
+        )
+
+    @classmethod
+    def execute(cls, hdr: torch.Tensor, color_space: str, white_nits: float, primaries: str) -> io.NodeOutput:
+        linear = to_bchw(hdr, "hdr")
+        return io.NodeOutput(
+            to_image(encode_signal(linear, color_space, primaries=primaries, white_nits=white_nits))
+        )
+
+
+class DecodeSignal(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="GMHDRDecodeSignal",
+            display_name="Decode HDR Signal",
+            category="GM-HDR/image",
+            description="Makes a PQ, HLG or linear picture of ComfyUI's own nodes an HDR picture.",
+            inputs=[
+                io.Image.Input("signal", tooltip="A picture in PQ, HLG or linear light."),
+                *signal_inputs("What it is. HDR PQ and HDR (HLG) are read as BT.2020, linear as BT.709."),
+                primaries_input("Primaries of the output. The other HDR nodes expect bt709.", "convert_to"),
+            ],
+            outputs=[io.Image.Output(display_name="hdr", tooltip=HDR_TOOLTIP)],
+        )
+
+    @classmethod
+    def execute(
+        cls, signal: torch.Tensor, color_space: str, white_nits: float, convert_to: str
+    ) -> io.NodeOutput:
+        coded = to_bchw(signal, "signal")
+        return io.NodeOutput(
+            to_image(decode_signal(coded, color_space, primaries=convert_to, white_nits=white_nits))
+        )
+
+
+NODES: list[type[io.ComfyNode]] = [EncodeSignal, DecodeSignal]

@@ -1,0 +1,32 @@
+"""Our HDR in ComfyUI's own conventions and back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.mark.parametrize(("space", "code"), [("HDR PQ", 0.5806), ("HDR (HLG)", 0.75), ("linear", 1.0)])
+def test_sdr_white(host, space, code) -> None:
+    signal = host.call("GMHDREncodeSignal", hdr=torch.ones(1, 4, 5, 3), color_space=space).args[0]
+    torch.testing.assert_close(signal, torch.full((1, 4, 5, 3), code), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("space", ["HDR PQ", "HDR (HLG)", "linear"])
+def test_round_trip(host, space) -> None:
+    hdr = torch.rand(2, 8, 9, 3, generator=torch.Generator().manual_seed(0)) * 2
+    for primaries in ("bt709", "bt2020"):
+        signal = host.call("GMHDREncodeSignal", hdr=hdr, color_space=space, primaries=primaries).args[0]
+        back = host.call("GMHDRDecodeSignal", signal=signal, color_space=space, convert_to=primaries).args[0]
+        torch.testing.assert_close(back, hdr, rtol=2e-3, atol=2e-3)
+
+
+def test_pq_codes_are_those_of_our_own_png(host) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    hdr = torch.rand(1, 8, 9, 3, generator=torch.Generator().manual_seed(1)) ** 3 * 20
+    signal = host.call("GMHDREncodeSignal", hdr=hdr).args[0]
+    entry = host.call("GMHDRSavePNG", hdr=hdr, filename_prefix="signal/x").ui["images"][0]
+    codes = imagecodecs.png_decode((host.base / "output/signal" / entry["filename"]).read_bytes())
+    torch.testing.assert_close(
+        torch.from_numpy(codes.astype("float32") / 65535), signal[0], rtol=0, atol=2e-5
+    )
