@@ -23,6 +23,7 @@ from . import (
     saving_radiance,
     saving_ultrahdr,
     signals,
+    statistics,
 )
 
 MODULES = (
@@ -36,6 +37,7 @@ MODULES = (
     decoding,
     images,
     editing,
+    statistics,
     signals,
     saving_ultrahdr,
     saving_exr,

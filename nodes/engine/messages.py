@@ -1,0 +1,11 @@
+"""Text on a node in the browser."""
+
+from __future__ import annotations
+
+from server import PromptServer
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Shows a text on the node that runs; without an id, which tests and scripts leave out, nowhere."""
+    if node_id is not None:
+        PromptServer.instance.send_progress_text(text, node_id)
