@@ -58,8 +58,8 @@ def noisy_latents(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
 def multiscale_error(predicted: Tensor, wanted: Tensor) -> Tensor:
     """Error of latents `[B,4,h,w]` at full size (Huber), at a quarter of it and of their mean (both squared).
 
-    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint. Squared,
-    because where a tone curve is uncertain the median is "no gain" far more often than the mean is.
+    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint.
+    Squared, because for an uncertain tone curve the median is "no gain" far more often than the mean is.
     """
     coarse = [nn.functional.avg_pool2d(latent, 4) for latent in (predicted, wanted)]
     means = [latent.mean(dim=(2, 3)) for latent in (predicted, wanted)]
