@@ -22,6 +22,7 @@ from . import (
     saving_png,
     saving_radiance,
     saving_ultrahdr,
+    saving_video,
     signals,
     statistics,
 )
@@ -45,6 +46,7 @@ MODULES = (
     saving_png,
     saving_avif,
     saving_jxl,
+    saving_video,
     saving_gain_map,
 )
 

@@ -18,7 +18,7 @@ import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
-from ..gm_core.codecs.files import claim_numbered
+from ..gm_core.codecs.files import Content, claim_numbered
 from ..gm_core.errors import ImageWriteError
 from ..gm_core.tonemap import reinhard
 from .engine.host import metadata_enabled
@@ -39,7 +39,7 @@ class Destination:
     stem: str
     subfolder: str
 
-    def claim(self, number: int, suffix: str, data: bytes) -> ui.SavedResult:
+    def claim(self, number: int, suffix: str, data: Content) -> ui.SavedResult:
         """Writes one file under a free number; `number` is the picture's place in its batch."""
         stem = self.stem.replace("%batch_num%", str(number))
         path = claim_numbered(self.folder, stem, suffix, data)

@@ -9,8 +9,9 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 
+from ..gm_core.errors import GainMapError
 from .engine.model_file import SAFE_SUFFIXES
-from .engine.stage1 import SIGMOID, prepare_vae
+from .engine.stage1 import SIGMOID, Adapter, prepare_vae
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,11 @@ class PrepareVAE(io.ComfyNode):
     def execute(
         cls, vae: Any, lora_name: str, ema_name: str, strength: float, precision: str, head: str
     ) -> io.NodeOutput:
-        prepared, notes = prepare_vae(
-            vae,
-            adapter=lora_path(lora_name),
-            ema=lora_path(ema_name),
-            strength=strength,
-            head=head,
-            fp32=precision == "fp32",
-        )
+        lora, ema = lora_path(lora_name), lora_path(ema_name)
+        if lora is None and ema is not None:
+            raise GainMapError("ema_name: the file completes an adapter. Choose that adapter in lora_name.")
+        adapter = None if lora is None else Adapter(lora, ema, strength)
+        prepared, notes = prepare_vae(vae, adapter=adapter, head=head, fp32=precision == "fp32")
         for note in notes:
             log.warning(note)
         return io.NodeOutput(prepared, ui={"text": notes} if notes else None)

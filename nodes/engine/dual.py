@@ -69,7 +69,7 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
     check_latent_space(sdr_pass.guider.model_patcher)
     mode = resolve_mode(sdr_pass, gm_pass)
     sampler, sigmas = gain_map_schedule(sdr_pass, gm_pass, mode)
-    progress = DualProgress(max(len(sdr_pass.sigmas) - 1, 0), len(sigmas) - 1)
+    progress = DualProgress(*(max(len(levels) - 1, 0) for levels in (sdr_pass.sigmas, sigmas)))
     trajectory = Trajectory()
     sdr, denoised = run_sdr(sdr_pass, trajectory if mode == "trajectory" else None, progress)
     if mode == "trajectory":
@@ -127,10 +127,10 @@ def resolve_mode(sdr_pass: SDRPass, gm_pass: GainMapPass) -> str:
         )
     if gm_pass.mode != "auto":
         return gm_pass.mode
-    if partial or not unfinished(sdr_pass.sigmas):
-        own_steps = model_info(gm_pass.model).steps > 0
-        return "final" if own_steps or (partial and gm_pass.start is None) else "trajectory"
-    return "trajectory"
+    if partial and gm_pass.start is None:
+        return "final"
+    own_steps = model_info(gm_pass.model).steps > 0
+    return "final" if own_steps and not unfinished(sdr_pass.sigmas) else "trajectory"
 
 
 def starts_from_a_picture(sdr_pass: SDRPass) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.utils
@@ -17,49 +18,56 @@ from .vae import check_vae
 HEAD_KEY = "gmhdr.vae_output"
 SIGMOID = "sigmoid"
 
+StateDict = dict[str, torch.Tensor]
 
-def prepare_vae(
-    vae: VAE,
-    *,
-    adapter: Path | None,
-    ema: Path | None,
-    strength: float,
-    head: str,
-    fp32: bool,
-) -> tuple[VAE, list[str]]:
+
+@dataclass(frozen=True)
+class Adapter:
+    """Stage 1 adapter (PEFT or exported LoRA), and the averaged parameters of the same run."""
+
+    path: Path
+    ema: Path | None
+    strength: float
+
+
+def prepare_vae(vae: VAE, *, adapter: Adapter | None, head: str, fp32: bool) -> tuple[VAE, list[str]]:
     """A new VAE from the given one, which stays as it is; and what the user should know about it.
 
     Args:
-        adapter: Stage 1 adapter (PEFT or exported LoRA).
-        ema: `gm_decoder_ema.pth`, which holds the trained last conv that PEFT does not save.
-        head: "auto", "sigmoid" or "clamp".
+        head: what follows the decoder: "sigmoid", "clamp", or "auto" to go by the adapter.
 
     Raises:
         ModelFileError: a file is unreadable or does not fit the VAE.
     """
     check_vae(vae)
-    weights, notes = vae.get_sd(), []
-    stated_head = ""
+    weights, stated_head, notes = vae.get_sd(), "", []
     if adapter is not None:
-        shapes, metadata = read_header(adapter)
-        stated_head = metadata.get(HEAD_KEY, SIGMOID)
-        layers = comfy.utils.load_torch_file(str(adapter), safe_load=True)
-        if ema is not None:
-            layers |= conv_out_from_ema(read_ema(ema), weights)
-        elif missing_conv_out(layers):
-            notes.append(
-                f"{adapter.name} lacks the trained decoder.conv_out, which PEFT does not save: the "
-                "result is not the network that was trained. Choose gm_decoder_ema.pth of that run."
-            )
-        scale = lora_scale(adapter_config(adapter) | metadata)
-        try:
-            weights = merge_lora(weights, layers, strength=strength, scale=scale)
-        except ModelFileError as error:
-            raise ModelFileError(f"{adapter.name}: {error}") from error
+        weights, stated_head, notes = adapted(weights, adapter)
     prepared = VAE(sd=weights, dtype=torch.float32 if fp32 else None)
-    if head == SIGMOID or (head == "auto" and stated_head == SIGMOID):
+    if SIGMOID in (head, stated_head if head == "auto" else ""):
         prepared.process_output = torch.sigmoid
     return prepared, notes
+
+
+def adapted(weights: StateDict, adapter: Adapter) -> tuple[StateDict, str, list[str]]:
+    """VAE weights with the adapter merged, the head it was trained with, and notes for the user."""
+    notes = []
+    _, metadata = read_header(adapter.path)
+    layers = comfy.utils.load_torch_file(str(adapter.path), safe_load=True)
+    if adapter.ema is not None:
+        # PEFT saves LoRA tensors only, but Stage 1 also trains the last conv.
+        layers |= conv_out_from_ema(read_ema(adapter.ema), weights)
+    elif missing_conv_out(layers):
+        notes.append(
+            f"{adapter.path.name} lacks the trained decoder.conv_out, which PEFT does not save: the "
+            "result is not the network that was trained. Choose gm_decoder_ema.pth of that run."
+        )
+    scale = lora_scale(adapter_config(adapter.path) | metadata)
+    try:
+        merged = merge_lora(weights, layers, strength=adapter.strength, scale=scale)
+    except ModelFileError as error:
+        raise ModelFileError(f"{adapter.path.name}: {error}") from error
+    return merged, metadata.get(HEAD_KEY, SIGMOID), notes
 
 
 def adapter_config(adapter: Path) -> dict:

@@ -115,6 +115,12 @@ def test_ema_file_brings_the_layer_that_peft_does_not_save(host, vae, lora_name)
     torch.testing.assert_close(prepared.get_sd()["decoder.conv_out.bias"], bias, rtol=1e-2, atol=1e-2)
 
 
+def test_ema_file_alone_is_refused(host, vae, lora_name) -> None:
+    (host.base / "models/loras/alone.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="lora_name"):
+        prepare(host, vae, ema_name="alone.pth")
+
+
 def test_ema_pickle_runs_no_code(host, vae, lora_name) -> None:
     class Trap:
         def __reduce__(self):

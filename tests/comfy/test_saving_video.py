@@ -1,0 +1,133 @@
+"""HDR10 video: what other programs find in the files, and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from tests.codecs.readers import ffprobe
+
+av = pytest.importorskip("av")
+PROMPT, WORKFLOW = {"1": {"class_type": "Ünïcode"}}, {"nodes": ["x" * 100000]}
+
+
+def frames(count=3, height=64, width=96, peak=8.0):
+    ramp = torch.linspace(0, 1, width).expand(count, height, width) ** 2 * peak
+    return (ramp * torch.arange(1, count + 1).reshape(-1, 1, 1) / count)[..., None].repeat(1, 1, 1, 3)
+
+
+@pytest.fixture
+def save(host):
+    def run(hdr, **inputs):
+        shown = host.call("GMHDRSaveVideo", hdr=hdr, **inputs).ui
+        assert shown["animated"] == (True,)
+        (entry,) = shown["images"]
+        return host.base / "output" / entry["subfolder"] / entry["filename"], shown.get("text", [])
+
+    return run
+
+
+@pytest.fixture
+def error(host):
+    return host.module("gm_core.errors").ImageWriteError
+
+
+@pytest.mark.parametrize(("codec", "tag"), [("hevc", "hvc1"), ("av1", "av01")])
+def test_players_find_hdr10(save, codec, tag) -> None:
+    path, warnings = save(frames(), codec=codec, fps=23.976)
+    probe = ffprobe(path)
+    stream = probe["streams"][0]
+    assert (stream["codec_tag_string"], stream["pix_fmt"]) == (tag, "yuv420p10le")
+    assert (stream["color_primaries"], stream["color_transfer"]) == ("bt2020", "smpte2084")
+    assert Fraction(stream["r_frame_rate"]) == Fraction(24000, 1001)
+    sides = {side["side_data_type"]: side for side in probe["frames"][0]["side_data_list"]}
+    assert sides["Content light level metadata"]["max_content"] == pytest.approx(8 * 203, abs=1)
+    assert "Mastering display metadata" in sides and not warnings
+
+
+def test_frames_come_back_in_order_at_their_luminance(host, save) -> None:
+    hdr = frames()
+    path, _ = save(hdr)
+    back = list(host.module("gm_core.codecs.video_read").decode_frames(path))
+    assert len(back) == 3
+    for picture, expected in zip(back, hdr, strict=True):
+        np.testing.assert_allclose(picture.hdr, expected.numpy(), rtol=0.05, atol=0.02)
+
+
+def test_luma_of_sdr_white_as_pyav_decodes_it(save) -> None:
+    path, _ = save(torch.ones(1, 64, 64, 3))
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    luma = np.frombuffer(frame.planes[0], "<u2")[:64]
+    assert luma == pytest.approx(64 + 876 * 0.5806, abs=2)
+
+
+def test_workflow_is_embedded_unless_disabled(host, save, monkeypatch) -> None:
+    from comfy_api.latest import io
+
+    hidden = {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}}
+    path, _ = save(frames(), hidden=hidden)
+    with av.open(str(path)) as container:
+        assert json.loads(container.metadata["prompt"]) == PROMPT
+        assert json.loads(container.metadata["workflow"]) == WORKFLOW
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    monkeypatch.setattr(host.args, "disable_metadata", True)
+    assert b"class_type" not in save(frames(), hidden=hidden)[0].read_bytes()
+
+
+def test_replaced_values_are_reported_by_frame(save) -> None:
+    hdr = frames()
+    hdr[1, 0, 0, 0] = float("nan")
+    _, warnings = save(hdr)
+    assert warnings == ["frame 1: 1 NaN -> 0"]
+
+
+def test_odd_sizes_and_impossible_options_are_explained(save, error) -> None:
+    with pytest.raises(error, match="hdr is 95x64.*even width and height"):
+        save(frames(width=95))
+    with pytest.raises(error, match="crf is 60; hevc takes 0 to 51"):
+        save(frames(), crf=60)
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_cancel_while_measuring_or_encoding_leaves_no_file(comfy, save, output, monkeypatch, step) -> None:
+    def cancel(value, total, preview, **_):
+        comfy.model_management.interrupt_current_processing(value == step)
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        save(frames(4), filename_prefix="cancel_video/x")
+    assert not list((output / "cancel_video").iterdir())
+
+
+def test_memory_does_not_grow_with_the_number_of_frames(save) -> None:
+    def peak(count):
+        hdr = torch.zeros(1, 64, 64, 3).expand(count, -1, -1, -1)
+        tracemalloc.start()
+        save(hdr)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(48) < peak(6) + 2**20
+
+
+def test_existing_videos_are_kept(save) -> None:
+    first, _ = save(frames(1), filename_prefix="keep/x")
+    second, _ = save(frames(1), filename_prefix="keep/x")
+    assert first != second and first.stat().st_size and second.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("fps", "exact"),
+    [(23.976, "24000/1001"), (23.98, "24000/1001"), (29.97, "30000/1001"), (59.94, "60000/1001")]
+    + [(24.0, "24"), (25.0, "25"), (1.0, "1"), (12.5, "25/2"), (0.1, "1/10")],
+)
+def test_frame_rates(host, fps, exact) -> None:
+    assert host.module("nodes.saving_video").frame_rate(fps) == Fraction(exact)
