@@ -18,7 +18,7 @@ from .signal import LightLevel, light_level, pq_codes
 # SMPTE ST 2086 of the usual grading display: P3 within BT.2020, 0.0001 to 1000 cd/m2, more where needed.
 _MASTERING_PRIMARIES, _MASTERING_PEAK, _MASTERING_BLACK = "p3", 1000.0, 0.0001
 _KR, _KB = 0.2627, 0.0593
-_INDEX_BYTES, _INDEX_BYTES_PER_FRAME = 16384, 48
+_INDEX_BYTES, _INDEX_BYTES_PER_FRAME, _INDEX_BYTES_PER_TEXT = 16384, 48, 64
 _LIMITED, _BT2020, _PQ, _BT2020_NCL = 1, 9, 16, 9
 
 Frames = Callable[[], Iterable[np.ndarray]]
@@ -40,6 +40,7 @@ def encode_hdr10(
     white_nits: float = 203.0,
     crf: int = 14,
     preset: str | None = None,
+    metadata: Mapping[str, str] = MappingProxyType({}),
     progress: Callable[[int], None] = lambda done: None,
 ) -> LightLevel:
     """Write an MP4 whose memory use does not depend on its length.
@@ -49,7 +50,8 @@ def encode_hdr10(
         1.0 = `white_nits`: once to measure MaxCLL and MaxFALL, which the stream must carry from its first
         frame on, and once to encode. Even width and height, equal for all.
     codec: "hevc" (x265, Main 10, hvc1) or "av1" (SVT-AV1). crf: 0 (best) to 51 or 63. preset: the
-        encoder's own; default "medium" or "8". progress: called with the number of frames encoded.
+        encoder's own; default "medium" or "8". metadata: texts by name, for example prompt and workflow.
+    progress: called with the number of frames encoded.
     Returns the measured light levels in cd/m2 (average = MaxFALL).
 
     Raises:
@@ -62,9 +64,8 @@ def encode_hdr10(
     count, size, level = _measure(frames, primaries, white_nits)
     options = _CODECS[codec].parameters(level) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
     try:
-        # The index goes before the pictures, so that players can start at once; its space is set aside.
-        layout = {"moov_size": str(_INDEX_BYTES + _INDEX_BYTES_PER_FRAME * count)}
-        with av.open(file, "w", format="mp4", options=layout) as container:
+        with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
+            container.metadata.update(metadata)
             stream = _add_stream(
                 container, _CODECS[codec], size, Fraction(fps).limit_denominator(1001), options
             )
@@ -76,6 +77,15 @@ def encode_hdr10(
     except av.FFmpegError as error:
         raise ImageWriteError(f"the {codec} encoder failed: {error}") from error
     return level
+
+
+def _layout(count: int, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The index goes before the pictures, so that players can start at once; its space is set aside."""
+    texts = sum(
+        len(name.encode()) + len(text.encode()) + _INDEX_BYTES_PER_TEXT for name, text in metadata.items()
+    )
+    size = _INDEX_BYTES + _INDEX_BYTES_PER_FRAME * count + texts
+    return {"moov_size": str(size)} | ({"movflags": "use_metadata_tags"} if metadata else {})
 
 
 def _measure(frames: Frames, primaries: str, white_nits: float) -> tuple[int, tuple[int, int], LightLevel]:
