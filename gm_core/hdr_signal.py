@@ -12,7 +12,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .color import convert_primaries, hlg_decode, hlg_encode, luminance, pq_decode, pq_encode
+from .color import (
+    PQ_PEAK_NITS,
+    convert_primaries,
+    hlg_decode,
+    hlg_encode,
+    luminance,
+    pq_decode,
+    pq_encode,
+)
 from .errors import GainMapError
 
 HLG_PEAK_NITS = 1000.0
@@ -24,7 +32,7 @@ def hlg_signal(nits: Tensor) -> Tensor:
 
     BT.2100 table 5: the inverse of the OOTF, then the OETF.
     """
-    display = nits.float().clamp(min=0) / HLG_PEAK_NITS
+    display = nits.float().clamp(0, PQ_PEAK_NITS) / HLG_PEAK_NITS
     light = luminance(display, "bt2020")
     # Where there is no light at all, the power of it must not become infinite.
     scene = display * light.clamp(min=1e-12).pow(1 / HLG_SYSTEM_GAMMA - 1)

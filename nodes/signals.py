@@ -46,7 +46,7 @@ class EncodeSignal(io.ComfyNode):
 
     @classmethod
     def execute(cls, hdr: torch.Tensor, color_space: str, white_nits: float, primaries: str) -> io.NodeOutput:
-        linear = to_bchw(hdr, "hdr")
+        linear = to_bchw(hdr, "hdr").nan_to_num()
         return io.NodeOutput(
             to_image(encode_signal(linear, color_space, primaries=primaries, white_nits=white_nits))
         )

@@ -153,3 +153,29 @@ def test_cancel_stops_between_two_pictures(comfy, save, output, monkeypatch, nod
 def test_prefixes_that_leave_the_output_folder_are_refused(save, node_id) -> None:
     with pytest.raises(ValueError, match="filename_prefix"):
         save(node_id, hdr_picture(), filename_prefix="../x")
+
+
+@pytest.mark.parametrize("node_id", SAVERS)
+def test_extreme_sizes_and_channels(save, read, node_id) -> None:
+    for height, width in ((1, 1), (1, 300), (257, 3)):
+        (path,), _ = save(node_id, hdr_picture(1, height, width))
+        assert read(path).hdr.shape == (height, width, 3)
+    for channels in (1, 4):
+        (path,), _ = save(node_id, torch.ones(1, 16, 16, channels))
+        assert read(path).hdr == pytest.approx(1.0, abs=0.02)
+
+
+def test_all_savers_run_in_one_graph(host, output) -> None:
+    empty = {"width": 64, "height": 64, "batch_size": 2, "color": 0xFFFFFF}
+    savers = (*SAVERS, "GMHDRSaveVideo")
+    graph = {"picture": {"class_type": "EmptyImage", "inputs": empty}}
+    for node_id in savers:
+        given = {"hdr": ["picture", 0], "filename_prefix": f"graph/{node_id}"}
+        spec = host.node(node_id).INPUT_TYPES()["required"]
+        defaults = {name: options[1]["default"] for name, options in spec.items() if "default" in options[1]}
+        graph[node_id] = {"class_type": node_id, "inputs": defaults | given}
+    shown = host.run(graph)
+    for node_id in savers:
+        names = [entry["filename"] for entry in shown[node_id]["images"] if entry["type"] == "output"]
+        assert len(names) == (1 if node_id == "GMHDRSaveVideo" else 2)
+        assert all((output / "graph" / name).stat().st_size for name in names)

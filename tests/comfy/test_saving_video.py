@@ -131,3 +131,10 @@ def test_existing_videos_are_kept(save) -> None:
 )
 def test_frame_rates(host, fps, exact) -> None:
     assert host.module("nodes.saving_video").frame_rate(fps) == Fraction(exact)
+
+
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_a_size_that_the_encoder_refuses_is_an_error_that_leaves_no_file(save, error, output, codec) -> None:
+    with pytest.raises(error, match="encoder failed"):
+        save(frames(2, 2, 2), codec=codec, filename_prefix=f"tiny/{codec}")
+    assert not list((output / "tiny").iterdir())

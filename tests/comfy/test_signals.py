@@ -30,3 +30,12 @@ def test_pq_codes_are_those_of_our_own_png(host) -> None:
     torch.testing.assert_close(
         torch.from_numpy(codes.astype("float32") / 65535), signal[0], rtol=0, atol=2e-5
     )
+
+
+@pytest.mark.parametrize("space", ["HDR PQ", "HDR (HLG)"])
+def test_broken_values_do_not_reach_the_saver(host, space) -> None:
+    hdr = torch.ones(1, 2, 2, 3)
+    hdr[0, 0, 0, 0], hdr[0, 0, 1], hdr[0, 1, 0] = float("nan"), float("inf"), float("-inf")
+    signal = host.call("GMHDREncodeSignal", hdr=hdr, color_space=space).args[0]
+    assert torch.isfinite(signal).all() and signal.min() >= 0 and signal.max() <= 1
+    assert (signal[0, 0, 1] == 1).all() and (signal[0, 1, 0] < 1e-6).all()
