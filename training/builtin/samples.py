@@ -34,7 +34,7 @@ class Scenes:
     Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing.
     """
 
-    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.15) -> None:
+    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.35) -> None:
         if not panoramas:
             raise FileNotFoundError(
                 "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
@@ -44,14 +44,26 @@ class Scenes:
         self.photo_share = photo_share if photos else 0.0
 
     def crop(self, rng: np.random.Generator, size: int) -> Array:
-        """A random linear-light picture `[size,size,3]`, arbitrary exposure."""
+        """A random linear-light picture `[size,size,3]`, arbitrary exposure.
+
+        Few scenes are easily learned by heart, and with them how bright each thing in them really is. So a
+        scene also comes under other light, with other contrast, and as a double exposure with another one.
+        """
+        crop = self._view(rng, size)
+        if rng.random() < 0.25:
+            other = self._view(rng, size)
+            level = [np.quantile(picture, 0.9) + 1e-6 for picture in (crop, other)]
+            crop = crop / level[0] + other / level[1] * 2 ** rng.uniform(-2, 2)
+        crop = crop * np.exp2(rng.normal(0, 0.25, 3)).astype(np.float32)
+        return crop ** np.float32(rng.uniform(0.8, 1.25))
+
+    def _view(self, rng: np.random.Generator, size: int) -> Array:
         if rng.random() < self.photo_share:
-            crop = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
+            view = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
         else:
-            crop = render_view(
-                self.panoramas[rng.integers(len(self.panoramas))], random_view(rng), size, size
-            )
-        return crop[:, ::-1] if rng.random() < 0.5 else crop
+            panorama = self.panoramas[rng.integers(len(self.panoramas))]
+            view = render_view(panorama, random_view(rng), size, size)
+        return view[:, ::-1] if rng.random() < 0.5 else view
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
@@ -64,7 +76,7 @@ def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
     square = cv2.resize(
         photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA
     )
-    return ((square.astype(np.float32) / 255) ** rng.uniform(2.2, 2.8)).astype(np.float32)
+    return ((square.astype(np.float32) / 255) ** rng.uniform(2.0, 3.6)).astype(np.float32)
 
 
 def code_gain(gain: Array) -> Array:

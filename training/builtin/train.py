@@ -17,6 +17,8 @@ from .cache import read_shards
 from .unet import gain_map_loss, make_unet
 
 log = logging.getLogger(__name__)
+CONDITION_NOISE = 0.05
+"""Standard deviation of noise on the SDR latents: keeps the UNet from recognising single training pictures."""
 
 
 class LatentPool:
@@ -41,7 +43,7 @@ class LatentPool:
         sdr, gain_map = shard["sdr"][chosen].float(), shard["gain_map"][chosen].float()
         if torch.rand((), generator=self.generator) < 0.5:
             sdr, gain_map = sdr.flip(-1), gain_map.flip(-1)
-        return sdr, gain_map
+        return sdr + CONDITION_NOISE * torch.randn(sdr.shape, generator=self.generator), gain_map
 
 
 def learning_rate(progress: float, step: int, peak: float) -> float:
@@ -62,7 +64,7 @@ def train(options: argparse.Namespace) -> None:
     if options.resume:
         unet.load_state_dict(load_file(options.resume))
     average = copy.deepcopy(unet)
-    optimiser = torch.optim.AdamW(unet.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimiser = torch.optim.AdamW(unet.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.05)
     start, running, step = time.monotonic(), 0.0, 0
     while (progress := (time.monotonic() - start) / (60 * options.minutes)) < 1:
         if step % 100 == 0:
