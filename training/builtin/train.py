@@ -18,7 +18,7 @@ from .unet import gain_map_loss, make_unet
 
 log = logging.getLogger(__name__)
 CONDITION_NOISE = 0.05
-"""Standard deviation of noise on the SDR latents: keeps the UNet from recognising single training pictures."""
+"""Standard deviation of noise on the SDR latents: keeps the UNet from recognising training pictures."""
 
 
 class LatentPool:
