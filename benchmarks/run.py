@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks.end_to_end import measure_end_to_end
 from benchmarks.figures import table
 from benchmarks.stages import measure_stages
+from scripts.comfy_server import exit_on_sigterm
 from scripts.console import Step
 from scripts.demo import PHOTO
 from scripts.host import current_host
@@ -22,6 +23,7 @@ SIZE = (768, 512)
 
 
 def main() -> None:
+    exit_on_sigterm()
     host = current_host()
     with TemporaryDirectory() as folder:
         photo = Path(folder) / "photo.png"

@@ -76,6 +76,11 @@ def running_server(host: Host, *, pack: Path = ROOT, arguments: Sequence[str] = 
             stop(server.process)
 
 
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM unwind as Ctrl-C does, so that ComfyUI is stopped and its folders are removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def make_base(base: Path, pack: Path) -> None:
     for name in FOLDERS:
         (base / name).mkdir(parents=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .brightness import brightness, read_exr
 from .comfy_client import WorkflowError, run_workflow
-from .comfy_server import Server, ServerError, running_server
+from .comfy_server import Server, ServerError, exit_on_sigterm, running_server
 from .console import Step, say
 from .host import current_host
 from .photos import Job, PhotoError, find_photos, plan, prepare, publish
@@ -84,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_arguments()
+    exit_on_sigterm()
     source, output = options.input.resolve(), options.output.resolve()
     photos = find_photos(source, output)
     if not photos:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .brightness import brightness, read_exr
 from .comfy_client import WorkflowError, run_workflow
-from .comfy_server import ServerError, running_server
+from .comfy_server import ServerError, exit_on_sigterm, running_server
 from .console import Step
 from .host import ROOT, current_host
 from .photos import PhotoError, prepare, publish
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--sheet", type=Path, help="where the before/after sheet goes, .png or .jpg")
     options = parser.parse_args()
+    exit_on_sigterm()
     photo, output = options.photo, options.output
     sheet = options.sheet or output / f"{photo.stem}_sheet.png"
     try:
