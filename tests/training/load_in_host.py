@@ -12,6 +12,9 @@ def main(tree: str, root: str, work: str) -> None:
     from comfy.cli_args import args
 
     args.cpu = True
+    # Before anything that imports ComfyUI's nodes.py: that puts comfy/ first on the path, where utils.py hides
+    # the package `utils`.
+    import utils.extra_config  # noqa: F401
     import torch
     from safetensors.torch import load_file, save_file
 
