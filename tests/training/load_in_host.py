@@ -12,10 +12,8 @@ def main(tree: str, root: str, work: str) -> None:
     from comfy.cli_args import args
 
     args.cpu = True
-    # Before anything that imports ComfyUI's nodes.py: that puts comfy/ first on the path, where utils.py hides
-    # the package `utils`.
-    import utils.extra_config  # noqa: F401
     import torch
+    import utils.extra_config  # noqa: F401 - before nodes.py puts comfy/ with its utils.py first on the path
     from safetensors.torch import load_file, save_file
 
     spec = importlib.util.spec_from_file_location(
