@@ -13,7 +13,6 @@ def main(tree: str, root: str, work: str) -> None:
 
     args.cpu = True
     import torch
-    import utils.extra_config  # noqa: F401 - before nodes.py puts comfy/ with its utils.py first on the path
     from safetensors.torch import load_file, save_file
 
     spec = importlib.util.spec_from_file_location(
