@@ -7,10 +7,10 @@ import logging
 import numpy as np
 import torch
 from comfy_api.latest import io
-from PIL import Image
 
 from ..gm_core.codecs.ultrahdr import encode_ultrahdr
 from ..gm_core.color import convert_primaries
+from .exif import exif_block
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import destination, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -18,17 +18,12 @@ from .tensors import check_same_size, same_batch, to_bchw
 
 log = logging.getLogger(__name__)
 
-EXIF_WORKFLOW, EXIF_PROMPT = 0x010F, 0x0110
 LARGEST_EXIF = 65000
 
 
 def workflow_exif(metadata: dict[str, str]) -> bytes | None:
-    """EXIF block with prompt and workflow where core's WebP saver puts them; None if it has no room."""
-    exif = Image.Exif()
-    for tag, name in ((EXIF_WORKFLOW, "workflow"), (EXIF_PROMPT, "prompt")):
-        if name in metadata:
-            exif[tag] = f"{name}:{metadata[name]}"
-    block = exif.tobytes() if metadata else b""
+    """Exif block with prompt and workflow; None if there is nothing to store or a JPEG has no room for it."""
+    block = exif_block(metadata) or b""
     if len(block) > LARGEST_EXIF:
         log.warning("The workflow is too large for a JPEG (%d bytes) and is left out of it.", len(block))
         return None
