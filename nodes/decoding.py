@@ -9,7 +9,9 @@ from comfy_api.latest import io
 
 from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.resample import upsample_gain_map
+from ..gm_core.tone import correct_tones
 from .engine import vae as vae_engine
+from .engine.load import TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
 from .tensors import same_batch, to_bchw, to_image
 
@@ -54,6 +56,16 @@ class GainMapDecode(io.ComfyNode):
                     optional=True,
                     tooltip="The SDR picture. The gain map is resized to it, following its edges.",
                 ),
+                io.Float.Input(
+                    "tone_correction",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip="How far the map's tones are moved to the curve that the guide's own pixels tell "
+                    "of. Only models with a tone net, such as the built-in one, can do this; 0 = off.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="gain_map", tooltip=GAIN_MAP_TOOLTIP),
@@ -64,13 +76,21 @@ class GainMapDecode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, samples: dict, vae: Any, tile_size: int, overlap: int, guide: torch.Tensor | None = None
+        cls,
+        samples: dict,
+        vae: Any,
+        tile_size: int,
+        overlap: int,
+        guide: torch.Tensor | None = None,
+        tone_correction: float = 1.0,
     ) -> io.NodeOutput:
         info = samples.get("gmhdr") or GainMapModelInfo()
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
-            coded, sdr = same_batch(samples=coded, guide=to_bchw(guide, "guide"))
-            coded = upsample_gain_map(coded, sdr)
+            small, sdr = same_batch(samples=coded, guide=to_bchw(guide, "guide"))
+            coded = upsample_gain_map(small, sdr)
+            if tone_correction and (net := samples.get(TONE_KEY)):
+                correct_tones(coded, sdr, small=small, net=net, coding=info.coding, strength=tone_correction)
         gain_map = info.coding.to_gain_map(coded, spec=info.spec)
         return io.NodeOutput(to_image(gain_map), info.spec.qmax, info.gamut)
 

@@ -11,7 +11,7 @@ from ..gm_core.errors import GainMapError
 from ..gm_core.resample import resize_to_working
 from .engine import vae as vae_engine
 from .engine.conditioning import gain_map_text
-from .engine.load import model_info
+from .engine.load import gain_map_latent, model_info
 from .engine.upconvert import sample_gain_map
 from .inputs import sampler_inputs, seed_input
 from .tensors import to_bchw, to_image
@@ -99,7 +99,7 @@ class UpconvertSampler(io.ComfyNode):
             sampler_name=sampler_name,
             scheduler=scheduler,
         )
-        return io.NodeOutput({"samples": gain_map, "gmhdr": info})
+        return io.NodeOutput(gain_map_latent(gm_model, gain_map))
 
 
 NODES: list[type[io.ComfyNode]] = [UpconvertSampler]

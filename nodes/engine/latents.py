@@ -12,7 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from ...gm_core.errors import GainMapError
 from .conditioning import Conditioning, gain_map_text
 from .dual import GainMapPass, SDRPass, sample_dual
-from .load import model_info
+from .load import gain_map_latent, model_info
 
 Latent = dict[str, Any]
 
@@ -102,5 +102,5 @@ def run(sdr_pass: SDRPass, gm_pass: GainMapPass, latent_image: Latent) -> tuple[
     return (
         {**latent_image, "samples": made.sdr},
         {**latent_image, "samples": made.sdr_denoised},
-        {**unmasked, "samples": made.gain_map, "gmhdr": model_info(gm_pass.model)},
+        {**unmasked, **gain_map_latent(gm_pass.model, made.gain_map)},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import comfy.model_detection
 import comfy.model_management
@@ -16,10 +17,13 @@ from comfy.model_patcher import ModelPatcher
 from ...gm_core import unet_keys
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
+from ...gm_core.tone import PREFIX as TONE_PREFIX
+from ...gm_core.tone import ToneNet
 from .model_file import check_is_gm_unet, read_header
 
 INFO_KEY = "gmhdr"
 CONTEXT_KEY = "gmhdr_text_context"
+TONE_KEY = "gmhdr_tone"
 DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
 
@@ -38,8 +42,8 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     check_is_gm_unet(shapes, path.name)
     info = GainMapModelInfo.from_metadata(metadata)
     weights = unet_keys.to_ldm(comfy.utils.load_torch_file(str(path), safe_load=True))
-    context = weights.pop(TEXT_CONTEXT_KEY, None)
     check_finite(weights, path.name)
+    context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), pop_tone_net(weights, path.name)
     # ComfyUI appends the condition after the noise, whatever order the model was trained in.
     if info.input_order == "sdr_gm":
         weights = unet_keys.swap_condition_first(weights)
@@ -47,7 +51,15 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     set_prediction(patcher, info.prediction)
     patcher.set_attachments(INFO_KEY, info)
     patcher.set_attachments(CONTEXT_KEY, check_context(context, patcher, path.name))
+    patcher.set_attachments(TONE_KEY, tone_net)
     return patcher
+
+
+def pop_tone_net(weights: StateDict, name: str) -> ToneNet | None:
+    """The tone net that some files bring along, taken out of the UNet's weights."""
+    keys = [key for key in weights if key.startswith(TONE_PREFIX)]
+    tensors = {key.removeprefix(TONE_PREFIX): weights.pop(key) for key in keys}
+    return ToneNet.from_weights(tensors, name) if tensors else None
 
 
 def check_finite(weights: StateDict, name: str) -> None:
@@ -132,6 +144,11 @@ def model_info(patcher: ModelPatcher) -> GainMapModelInfo:
     if not isinstance(info, GainMapModelInfo):
         raise GainMapError("gm_model: this MODEL is not a gain-map UNet. Load it with 'Load GM UNet'.")
     return info
+
+
+def gain_map_latent(patcher: ModelPatcher, samples: torch.Tensor) -> dict[str, Any]:
+    """LATENT of a gain map [B,4,h,w], with what GM VAE Decode needs to know of the model that painted it."""
+    return {"samples": samples, INFO_KEY: model_info(patcher), TONE_KEY: patcher.get_attachment(TONE_KEY)}
 
 
 def stored_context(patcher: ModelPatcher) -> list | None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .autoencoder import TinyAutoencoder
-from .samples import Scenes, make_sample
+from .samples import Sample, Scenes, make_sample, shrink
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,9 @@ def to_bchw(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
 
 
-def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, size: int) -> tuple[Tensor, Tensor]:
-    """SDR pictures and coded gain maps of a shard, both `[N,3,size,size]` in [0,1]."""
-    samples = [make_sample(sample_rng(seed, shard, index), scenes, size) for index in indices]
-    return torch.stack([to_bchw(s.sdr) / 255 for s in samples]), torch.stack(
-        [to_bchw(s.coded) for s in samples]
-    )
+def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, size: int) -> list[Sample]:
+    """Samples of a shard."""
+    return [make_sample(sample_rng(seed, shard, index), scenes, size) for index in indices]
 
 
 @torch.no_grad()
@@ -45,16 +42,28 @@ def encode(autoencoder: TinyAutoencoder, pictures: Tensor) -> Tensor:
     return autoencoder.encoder(pictures).to(torch.float16).contiguous()
 
 
+def shard_rows(samples: list[Sample], autoencoder: TinyAutoencoder) -> dict[str, Tensor]:
+    """What training needs of samples of side S: latents `[N,4,S/8,S/8]`, and pictures and gains (stops) a
+    quarter of the size, `[N,3,S/4,S/4]`, in which the loss judges what a latent looks like.
+    """
+    small = samples[0].sdr.shape[0] // 4
+    return {
+        "sdr": encode(autoencoder, torch.stack([to_bchw(s.sdr) / 255 for s in samples])),
+        "gain_map": encode(autoencoder, torch.stack([to_bchw(s.coded) for s in samples])),
+        "sdr_small": torch.stack([to_bchw(shrink(s.sdr, small)) for s in samples]).to(torch.uint8),
+        "gain_small": torch.stack([to_bchw(shrink(s.gain, small)) for s in samples]).half(),
+    }
+
+
 def write_shard(
     path: Path, scenes: Scenes, autoencoder: TinyAutoencoder, seed: int, shard: int, count: int, size: int
 ):
-    parts: dict[str, list[Tensor]] = {"sdr": [], "gain_map": []}
-    for start in range(0, count, 16):
-        sdr, coded = render_batch(scenes, seed, shard, range(start, min(start + 16, count)), size)
-        parts["sdr"].append(encode(autoencoder, sdr))
-        parts["gain_map"].append(encode(autoencoder, coded))
+    parts = [
+        shard_rows(render_batch(scenes, seed, shard, range(start, min(start + 32, count)), size), autoencoder)
+        for start in range(0, count, 32)
+    ]
     partial = path.with_suffix(".partial")
-    save_file({name: torch.cat(tensors) for name, tensors in parts.items()}, partial)
+    save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, partial)
     partial.replace(path)
 
 
@@ -73,9 +82,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--photos", type=Path, help="folder of ordinary photos (.jpg)")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of TAESD's two safetensors files")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=192, help="pixels per side of a sample")
+    parser.add_argument("--size", type=int, default=64, help="pixels per side of a sample")
     parser.add_argument("--shards", type=int, default=32)
-    parser.add_argument("--shard-size", type=int, default=256)
+    parser.add_argument("--shard-size", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -16,6 +16,8 @@ from gm_core.model_info import GainMapModelInfo
 from gm_core.resample import resize_to_working, upsample_gain_map
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
+from gm_core.tone import PREFIX as TONE_PREFIX
+from gm_core.tone import ToneNet, correct_tones
 from gm_core.unet_keys import to_diffusers
 
 from .autoencoder import TinyAutoencoder
@@ -26,23 +28,24 @@ UNET_FILE, VAE_FILE = "gm_unet_builtin.safetensors", "gm_vae_builtin.safetensors
 
 @dataclass(frozen=True)
 class BuiltinModel:
-    """Autoencoder, GM UNet and what the UNet's file says of itself."""
+    """Autoencoder, GM UNet, what the UNet's file says of itself, and its tone net if it has one."""
 
     unet: UNet2DConditionModel
     autoencoder: TinyAutoencoder
     info: GainMapModelInfo
+    tone_net: ToneNet | None = None
 
     @classmethod
     def load(cls, folder: Path) -> BuiltinModel:
         """Reads the two shipped files."""
         with safe_open(folder / UNET_FILE, framework="pt") as file:
             info = GainMapModelInfo.from_metadata(file.metadata())
-        weights = {
-            key: value.float() for key, value in load_file(folder / UNET_FILE).items() if "gmhdr." not in key
-        }
+        weights = {key: value.float() for key, value in load_file(folder / UNET_FILE).items()}
         unet = make_unet().eval()
-        unet.load_state_dict(to_diffusers(weights))
-        return cls(unet, TinyAutoencoder().load_exported(folder / VAE_FILE).eval(), info)
+        unet.load_state_dict(to_diffusers({k: v for k, v in weights.items() if not k.startswith("gmhdr.")}))
+        tone = {k.removeprefix(TONE_PREFIX): v for k, v in weights.items() if k.startswith(TONE_PREFIX)}
+        tone_net = ToneNet.from_weights(tone, UNET_FILE) if tone else None
+        return cls(unet, TinyAutoencoder().load_exported(folder / VAE_FILE).eval(), info, tone_net)
 
     @torch.no_grad()
     def coded_gain_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
@@ -57,6 +60,9 @@ class BuiltinModel:
     @torch.no_grad()
     def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
         """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
-        coded = upsample_gain_map(self.coded_gain_map(sdr, steps=steps, seed=seed), sdr)
+        small = self.coded_gain_map(sdr, steps=steps, seed=seed)
+        coded = upsample_gain_map(small, sdr)
+        if self.tone_net:
+            correct_tones(coded, sdr, small=small, net=self.tone_net, coding=self.info.coding)
         gain_map = self.info.coding.to_gain_map(coded, spec=self.info.spec)
         return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)

@@ -27,30 +27,30 @@ def srgb_encode(linear: Array) -> Array:
 
 
 def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    gamma = rng.uniform(1.8, 2.6)
-    if rng.random() < 0.5:
+    if rng.random() < 0.75:
         return srgb_encode
+    gamma = rng.uniform(2.0, 2.4)
     return lambda x: np.clip(x, 0, 1) ** (1 / gamma)
 
 
 def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """Mu-law style; the top of the curve is anywhere between a bright percentile and the peak."""
-    mu = 10 ** rng.uniform(0.5, 3.8)
-    top = max(float(np.quantile(hdr, rng.uniform(0.95, 1.0))), 1.0)
+    """Mu-law style; all but 5 % to one in 10,000 of the values lie below the top of the curve."""
+    mu = 10 ** rng.uniform(0.8, 3.8)
+    top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
     return lambda x: np.log1p(mu * np.clip(x / top, 0, 1)) / np.log1p(mu)
 
 
 def sigmoid_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """The camera response of METHOD's exposure model (Eilertsen et al.), n and sigma over a wider range."""
     n, sigma = rng.uniform(0.45, 1.1), rng.uniform(0.3, 1.6)
-    gain = 2 ** rng.uniform(-1.0, 1.5)
+    gain = 2 ** rng.uniform(-1.0, 2.0)
     return lambda x: np.clip((1 + sigma) * (x * gain) ** n / ((x * gain) ** n + sigma), 0, 1)
 
 
 def filmic_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """Extended Reinhard with a random white and display gamma: a shoulder that ends in a clip."""
     white = 2 ** rng.uniform(0.3, 5.0)
-    gain, gamma = 2 ** rng.uniform(-1.0, 1.5), rng.uniform(1.8, 2.6)
+    gain, gamma = 2 ** rng.uniform(-1.0, 2.0), rng.uniform(1.8, 2.6)
 
     def curve(x: Array) -> Array:
         x = x * gain
@@ -63,7 +63,7 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """Random monotone curve through knots in log light: slopes differ by up to a factor of about 20."""
     stops = np.linspace(-9, rng.uniform(0.0, 5.0), int(rng.integers(4, 9)))
     bell = np.exp(-0.5 * ((stops[1:] + rng.uniform(-1, 3)) / rng.uniform(2, 5)) ** 2)
-    rises = bell * np.exp(rng.normal(0, 0.5, len(stops) - 1)) + 0.02
+    rises = bell * np.exp(rng.normal(0, 0.3, len(stops) - 1)) + 0.02
     values = np.concatenate([[0.0], np.cumsum(rises) / rises.sum()])
     fine = np.linspace(stops[0], stops[-1], 256)
     smooth = cv2.GaussianBlur(np.interp(fine, stops, values).reshape(1, -1), (0, 0), 12).ravel()
@@ -72,11 +72,11 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
-    (0.30, clip_curve),
-    (0.18, log_curve),
-    (0.17, sigmoid_curve),
+    (0.25, clip_curve),
+    (0.23, log_curve),
+    (0.20, sigmoid_curve),
     (0.15, filmic_curve),
-    (0.20, spline_curve),
+    (0.17, spline_curve),
 )
 
 

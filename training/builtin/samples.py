@@ -16,16 +16,21 @@ from .rendering import anchor_midtones, damage, expose, log_gain, render_sdr
 Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
+SCENE_SIDE = 128
+"""Pixels per side at which a camera photographs a scene; the model sees a smaller, area-averaged copy."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: `sdr` uint8 `[S,S,3]` as a file would hold it, `coded` float32 `[S,S,3]` gain map in
-    [0,1].
-    """
+    """One picture: `sdr` uint8 `[S,S,3]` as a file would hold it, `gain` float32 `[S,S,3]` in stops."""
 
     sdr: Array
-    coded: Array
+    gain: Array
+
+    @property
+    def coded(self) -> Array:
+        """The gain map `[S,S,3]` in [0,1] that the autoencoder carries."""
+        return code_gain(self.gain)
 
 
 class Scenes:
@@ -34,7 +39,7 @@ class Scenes:
     Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing.
     """
 
-    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.35) -> None:
+    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.1) -> None:
         if not panoramas:
             raise FileNotFoundError(
                 "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
@@ -50,12 +55,12 @@ class Scenes:
         scene also comes under other light, with other contrast, and as a double exposure with another one.
         """
         crop = self._view(rng, size)
-        if rng.random() < 0.25:
+        if rng.random() < 0.5:
             other = self._view(rng, size)
             level = [np.quantile(picture, 0.9) + 1e-6 for picture in (crop, other)]
             crop = crop / level[0] + other / level[1] * 2 ** rng.uniform(-2, 2)
         crop = crop * np.exp2(rng.normal(0, 0.25, 3)).astype(np.float32)
-        return crop ** np.float32(rng.uniform(0.8, 1.25))
+        return crop ** np.float32(rng.uniform(0.85, 1.18))
 
     def _view(self, rng: np.random.Generator, size: int) -> Array:
         if rng.random() < self.photo_share:
@@ -67,16 +72,14 @@ class Scenes:
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
-    """A random square of an 8-bit photo, linearised with power 2.2 and made a little contrastier,
-    `[size,size,3]`.
-    """
+    """A random square of an 8-bit photo, linearised, `[size,size,3]`."""
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
     top = int(rng.integers(photo.shape[0] - side + 1))
     left = int(rng.integers(photo.shape[1] - side + 1))
     square = cv2.resize(
         photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA
     )
-    return ((square.astype(np.float32) / 255) ** rng.uniform(2.0, 3.6)).astype(np.float32)
+    return ((square.astype(np.float32) / 255) ** rng.uniform(2.0, 2.6)).astype(np.float32)
 
 
 def code_gain(gain: Array) -> Array:
@@ -89,7 +92,12 @@ def make_sample(rng: np.random.Generator, scenes: Scenes, size: int) -> Sample:
 
     The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
     """
-    hdr = expose(rng, scenes.crop(rng, size))
+    hdr = expose(rng, scenes.crop(rng, max(size, SCENE_SIDE)))
     sdr = render_sdr(rng, hdr)
     gain = anchor_midtones(sdr, log_gain(sdr, hdr))
-    return Sample(sdr=damage(rng, sdr), coded=code_gain(gain))
+    return Sample(sdr=shrink(damage(rng, sdr), size), gain=shrink(gain.astype(np.float32), size))
+
+
+def shrink(picture: Array, side: int) -> Array:
+    """`[S,S,3]` area-averaged to `[side,side,3]`, same type."""
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)

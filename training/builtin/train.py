@@ -7,6 +7,7 @@ import copy
 import logging
 import math
 import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -14,15 +15,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cache import read_shards
-from .unet import gain_map_loss, make_unet
+from .objective import PerceptualScale, fit_small_decoder, latent_error, picture_error
+from .unet import make_unet, noisy_latents, predict_x0, sample_timesteps
 
 log = logging.getLogger(__name__)
 CONDITION_NOISE = 0.05
 """Standard deviation of noise on the SDR latents: keeps the UNet from recognising training pictures."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Latents `[B,4,h,w]`, and picture ([0,1]) and gain (stops) `[B,3,2h,2w]`, all float32."""
+
+    sdr: Tensor
+    gain_map: Tensor
+    sdr_small: Tensor
+    gain_small: Tensor
+
+    def mirrored(self) -> Batch:
+        return Batch(*(getattr(self, field.name).flip(-1) for field in fields(self)))
+
+
 class LatentPool:
-    """All cached pairs in memory; draws batches of one latent size, half of them mirrored."""
+    """All cached samples in memory; draws batches of one latent size, half of them mirrored."""
 
     def __init__(self, folder: Path, generator: torch.Generator) -> None:
         self.folder, self.generator = folder, generator
@@ -35,15 +50,49 @@ class LatentPool:
                 f"{self.folder}: no *.safetensors shard yet; run training.builtin.cache first"
             )
 
-    def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """SDR and gain-map latents `[size,4,h,w]` float32."""
+    def batch(self, size: int) -> Batch:
+        """`size` samples, drawn from a few shards of one latent size."""
         names = list(self.shards)
-        shard = self.shards[names[int(torch.randint(len(names), (), generator=self.generator))]]
-        chosen = torch.randperm(len(shard["sdr"]), generator=self.generator)[:size]
-        sdr, gain_map = shard["sdr"][chosen].float(), shard["gain_map"][chosen].float()
-        if torch.rand((), generator=self.generator) < 0.5:
-            sdr, gain_map = sdr.flip(-1), gain_map.flip(-1)
-        return sdr + CONDITION_NOISE * torch.randn(sdr.shape, generator=self.generator), gain_map
+        first = self.shards[names[int(torch.randint(len(names), (), generator=self.generator))]]
+        alike = [s for s in self.shards.values() if s["sdr"].shape[1:] == first["sdr"].shape[1:]]
+        parts = 4
+        drawn = [self._draw(alike, size // parts) for _ in range(parts)]
+        rows = {name: torch.cat([part[name] for part in drawn]).float() for name in first}
+        rows["sdr_small"] /= 255
+        noise = CONDITION_NOISE * torch.randn(rows["sdr"].shape, generator=self.generator)
+        batch = Batch(rows["sdr"] + noise, rows["gain_map"], rows["sdr_small"], rows["gain_small"])
+        return batch.mirrored() if torch.rand((), generator=self.generator) < 0.5 else batch
+
+    def _draw(self, shards: list[dict[str, Tensor]], count: int) -> dict[str, Tensor]:
+        shard = shards[int(torch.randint(len(shards), (), generator=self.generator))]
+        chosen = torch.randint(len(shard["sdr"]), (count,), generator=self.generator)
+        return {name: rows[chosen] for name, rows in shard.items()}
+
+
+class Objective:
+    """Loss of a UNet on a batch; see `objective.py`."""
+
+    def __init__(self, pool: LatentPool, options: argparse.Namespace) -> None:
+        self.generator, self.options = pool.generator, options
+        sizes = [shard["sdr"].shape[-1] for shard in pool.shards.values()]
+        chosen = [s for s in pool.shards.values() if s["sdr"].shape[-1] == min(sizes)][:40]
+        self.decoder = fit_small_decoder(
+            torch.cat([s["gain_map"] for s in chosen]),
+            torch.cat([s["gain_small"] for s in chosen]),
+            generator=self.generator,
+        )
+        self.scale = PerceptualScale()
+
+    def __call__(self, unet: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and the part of it that is the picture's error in dB."""
+        t = sample_timesteps(len(batch.sdr), self.generator, first_step_share=self.options.first_step_share)
+        noise = torch.randn(batch.sdr.shape, generator=self.generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = predict_x0(unet, noisy_latents(batch.gain_map, t, noise), t, batch.sdr)
+        seen = self.decoder(predicted.float())
+        decibels = picture_error(self.scale, batch.sdr_small, seen, batch.gain_small).mean()
+        loss = latent_error(predicted.float(), batch.gain_map) + self.options.picture_weight * decibels
+        return loss, decibels.detach()
 
 
 def learning_rate(progress: float, step: int, peak: float) -> float:
@@ -65,31 +114,31 @@ def train(options: argparse.Namespace) -> None:
         unet.load_state_dict(load_file(options.resume))
     average = copy.deepcopy(unet)
     optimiser = torch.optim.AdamW(unet.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.05)
-    start, running, step = time.monotonic(), 0.0, 0
+    pool.refresh()
+    objective = Objective(pool, options)
+    start, running, step = time.monotonic(), torch.zeros(2), 0
     while (progress := (time.monotonic() - start) / (60 * options.minutes)) < 1:
         if step % 100 == 0:
             pool.refresh()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(progress, step + 1, options.lr)
-        sdr, gain_map = pool.batch(options.batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = gain_map_loss(unet, sdr, gain_map, generator, first_step_share=options.first_step_share)
+        loss, decibels = objective(unet, pool.batch(options.batch))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         step += 1
         update_average(average, unet, step)
-        running += float(loss.detach())
+        running += torch.stack([loss.detach(), decibels])
         if step % 100 == 0:
             log.info(
-                "step %d  %.0f %%  loss %.5f  shards %d",
+                "step %d  %.0f %%  loss %.4f  picture %.3f dB  shards %d",
                 step,
                 100 * progress,
-                running / 100,
+                *(running / 100).tolist(),
                 len(pool.shards),
             )
-            running = 0.0
+            running.zero_()
         if step % 500 == 0:
             save(average, options.output)
     save(average, options.output)
@@ -110,9 +159,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--resume", type=Path, help="weights to go on from")
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=4e-4)
-    parser.add_argument("--first-step-share", type=float, default=0.85)
+    parser.add_argument("--first-step-share", type=float, default=1.0)
+    parser.add_argument("--picture-weight", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(parser.parse_args(arguments))

@@ -21,7 +21,7 @@ from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
 
 from .autoencoder import TinyAutoencoder
-from .cache import find, render_batch
+from .cache import find, render_batch, to_bchw
 from .samples import Scenes
 from .unet import make_unet, text_context
 
@@ -78,7 +78,9 @@ def train(options: argparse.Namespace) -> None:
     while (progress := (time.monotonic() - start) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.lr * min((step + 1) / 20, 1) * (1 - progress)
-        sdr, coded = render_batch(scenes, options.seed, step, range(options.batch), options.size)
+        samples = render_batch(scenes, options.seed, step, range(options.batch), options.size)
+        sdr = torch.stack([to_bchw(sample.sdr) / 255 for sample in samples])
+        coded = torch.stack([to_bchw(sample.coded) for sample in samples])
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(student, teacher, sdr, coded, paint)
         loss.backward()

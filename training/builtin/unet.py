@@ -1,4 +1,4 @@
-"""The small GM UNet of the built-in model and its training objective."""
+"""The small GM UNet of the built-in model and the noise it is trained with."""
 
 from __future__ import annotations
 
@@ -53,26 +53,3 @@ def noisy_latents(x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     abar = alphas_cumprod()[t].view(-1, 1, 1, 1)
     signal = torch.where(t.view(-1, 1, 1, 1) == 999, 0.0, abar.sqrt())
     return signal * x0 + (1 - abar).sqrt() * noise
-
-
-def multiscale_error(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """Error of latents `[B,4,h,w]` at full size (Huber), at a quarter of it and of their mean (both squared).
-
-    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint.
-    Squared, because for an uncertain tone curve the median is "no gain" far more often than the mean is.
-    """
-    coarse = [nn.functional.avg_pool2d(latent, 4) for latent in (predicted, wanted)]
-    means = [latent.mean(dim=(2, 3)) for latent in (predicted, wanted)]
-    fine = nn.functional.smooth_l1_loss(predicted, wanted, beta=0.1)
-    return fine + 5 * nn.functional.mse_loss(*coarse) + 5 * nn.functional.mse_loss(*means)
-
-
-def gain_map_loss(
-    unet: nn.Module, sdr: Tensor, x0: Tensor, generator: torch.Generator, *, first_step_share: float
-) -> Tensor:
-    """Multi-scale loss of the x0 error, weighted so that every timestep counts about like the first."""
-    t = sample_timesteps(len(x0), generator, first_step_share=first_step_share)
-    noise = torch.randn(x0.shape, generator=generator)
-    predicted = predict_x0(unet, noisy_latents(x0, t, noise), t, sdr)
-    weight = (1 - alphas_cumprod()[t]).rsqrt().clamp(max=4).view(-1, 1, 1, 1)
-    return multiscale_error(weight * predicted, weight * x0)

@@ -1,0 +1,216 @@
+"""How much gain each tone of a picture deserves, told from the picture's statistics.
+
+A gain-map UNet sees a small latent and has to guess the camera's tone curve from it. The curve leaves
+clearer traces in the pixels: how often each value occurs, how much contrast is left around it and how
+colourful it is. `ToneNet` reads these traces and answers with two curves; `correct_tones` moves a decoded
+gain map onto them and leaves alone what the UNet knows better, namely which of two equally bright things is
+the lamp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from .errors import GainMapError, ModelFileError
+from .gain_coding import GainCoding
+
+STATISTICS_SIDE = 96
+"""Short side in pixels of the copy on which statistics are taken."""
+FINE_BINS, COARSE_BINS, KNOTS = 33, 16, 17
+STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
+PREFIX = "gmhdr.tone."
+"""Tensors of a ToneNet in a model file start with this."""
+RIDGE = 1e-3
+ROWS_PER_STRIP = 256
+
+
+def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Index of the knot below `value` in [0,1] among `count` equidistant ones, and the weight of the next."""
+    position = value.clamp(0, 1) * (count - 1)
+    below = position.floor().clamp(0, count - 2)
+    return below.long(), position - below
+
+
+def soft_histogram(value: Tensor, weight: Tensor, bins: int) -> Tensor:
+    """Sums `[B,bins]` of `weight` `[B,N]`, each shared linearly by the two bins next to `value` `[B,N]`."""
+    below, share = hat_position(value, bins)
+    sums = value.new_zeros(value.shape[0], bins)
+    return sums.scatter_add_(1, below, (1 - share) * weight).scatter_add_(1, below + 1, share * weight)
+
+
+def value_statistics(sdr: Tensor) -> Tensor:
+    """How often each value occurs (red, green, blue, the largest and the smallest channel), and how colourful
+    pixels of each brightness are. `[B,3,h,w]` to `[B,5 FINE_BINS + COARSE_BINS]`.
+    """
+    largest, smallest = sdr.amax(dim=1).flatten(1), sdr.amin(dim=1).flatten(1)
+    ones = torch.ones_like(largest)
+    values = [*sdr.flatten(2).unbind(1), largest, smallest]
+    shares = [2 * (soft_histogram(v, ones, FINE_BINS) / ones.shape[1]).sqrt() for v in values]
+    count = soft_histogram(largest, ones, COARSE_BINS) + 1
+    return torch.cat([*shares, 3 * soft_histogram(largest, largest - smallest, COARSE_BINS) / count], dim=1)
+
+
+def contrast_statistics(luma: Tensor) -> Tensor:
+    """Mean and root mean square difference of neighbours at each brightness, in log. `[B,1,h,w]` to
+    `[B,2 COARSE_BINS]`.
+    """
+    pairs = [(luma[..., 1:], luma[..., :-1]), (luma[..., 1:, :], luma[..., :-1, :])]
+    level = torch.cat([((a + b) / 2).flatten(1) for a, b in pairs], dim=1)
+    step = torch.cat([(a - b).abs().flatten(1) for a, b in pairs], dim=1)
+    count = soft_histogram(level, torch.ones_like(level), COARSE_BINS) + 1
+    mean = soft_histogram(level, step, COARSE_BINS) / count
+    square = soft_histogram(level, step.square(), COARSE_BINS) / count
+    return torch.cat([torch.log(mean + 0.003) + 4, torch.log(square.sqrt() + 0.003) + 4], dim=1)
+
+
+def picture_statistics(sdr: Tensor) -> Tensor:
+    """Statistics that a tone curve leaves its traces in.
+
+    Args:
+        sdr: `[B,3,H,W]` display-encoded, [0,1]; a copy of `STATISTICS_SIDE` pixels is looked at.
+
+    Returns:
+        `[B,STATISTICS]` float32, all of them of the order of 1.
+    """
+    sdr = _small_copy(sdr.float())
+    luma = sdr.mean(dim=1, keepdim=True)
+    levels = [luma]
+    while len(levels) < 3:
+        levels.append(avg_pool2d(levels[-1], 2))
+    spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
+    return torch.cat([value_statistics(sdr), *map(contrast_statistics, levels), 3 * spread], dim=1)
+
+
+def _small_copy(sdr: Tensor) -> Tensor:
+    """Area-averaged to `STATISTICS_SIDE` on the short side; tiny pictures are enlarged to 8 pixels."""
+    height, width = sdr.shape[-2:]
+    scale = min(1.0, STATISTICS_SIDE / min(height, width))
+    size = max(8, round(height * scale)), max(8, round(width * scale))
+    if size == (height, width):
+        return sdr
+    return interpolate(sdr, size=size, mode="bilinear", antialias=True)
+
+
+@dataclass(frozen=True)
+class ToneCurves:
+    """Gain in stops at `KNOTS` equidistant values: by a channel's own value, and by the largest channel's.
+
+    Their sum is a pixel's gain. Both `[B,KNOTS]`.
+    """
+
+    by_channel: Tensor
+    by_largest: Tensor
+
+    def gain(self, sdr: Tensor) -> Tensor:
+        """Stops `[B,3,H,W]` of a picture `[B,3,H,W]` in [0,1]."""
+        largest = sdr.amax(dim=1, keepdim=True)
+        return _read(self.by_channel, sdr) + _read(self.by_largest, largest)
+
+    def minus(self, other: ToneCurves) -> ToneCurves:
+        return ToneCurves(self.by_channel - other.by_channel, self.by_largest - other.by_largest)
+
+
+def _read(curve: Tensor, value: Tensor) -> Tensor:
+    below, share = hat_position(value, curve.shape[1])
+    flat = below.flatten(1)
+    low, high = curve.gather(1, flat).view_as(value), curve.gather(1, flat + 1).view_as(value)
+    return torch.lerp(low, high, share)
+
+
+def fit_curves(sdr: Tensor, gain: Tensor) -> ToneCurves:
+    """The curves that explain most of a gain map.
+
+    Args:
+        sdr: `[B,3,h,w]` in [0,1].
+        gain: `[B,3,h,w]` stops.
+
+    Returns:
+        Least-squares curves, with a slight preference for small gains where the picture has no such value.
+    """
+    largest = sdr.amax(dim=1, keepdim=True).expand_as(sdr)
+    basis = torch.cat([_hats(sdr.flatten(1)), _hats(largest.flatten(1))], dim=2)
+    pixels = basis.shape[1]
+    normal = basis.mT @ basis / pixels + RIDGE * torch.eye(2 * KNOTS, dtype=basis.dtype, device=basis.device)
+    right = basis.mT @ gain.flatten(1)[..., None] / pixels
+    by_channel, by_largest = torch.linalg.solve(normal, right)[..., 0].split(KNOTS, dim=1)
+    return ToneCurves(by_channel, by_largest)
+
+
+def _hats(value: Tensor) -> Tensor:
+    """`[B,N]` to the hat functions' values `[B,N,KNOTS]`."""
+    below, share = hat_position(value, KNOTS)
+    basis = value.new_zeros(*value.shape, KNOTS)
+    basis.scatter_(2, below[..., None], (1 - share)[..., None])
+    return basis.scatter_(2, below[..., None] + 1, share[..., None])
+
+
+class ToneNet(nn.Module):
+    """Statistics of a picture to the curves of its gain: a multilayer perceptron of some 150,000 numbers."""
+
+    def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(STATISTICS))
+        self.register_buffer("scale", torch.ones(STATISTICS))
+        self.layers = nn.Sequential(
+            nn.Linear(STATISTICS, width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, 2 * KNOTS),
+        )
+
+    @classmethod
+    def from_weights(cls, weights: dict[str, Tensor], name: str) -> ToneNet:
+        """From the tensors of a model file, `PREFIX` removed; raises ModelFileError when they do not fit."""
+        first = weights.get("layers.0.weight")
+        net = cls(width=len(first) if first is not None else 256)
+        try:
+            net.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
+        except RuntimeError as error:
+            raise ModelFileError(
+                f"{name}: the tensors {PREFIX}* do not form a tone net ({error})."
+            ) from error
+        return net.eval().requires_grad_(False)
+
+    def forward(self, statistics: Tensor) -> ToneCurves:
+        """`[B,STATISTICS]` to curves."""
+        return ToneCurves(*self.layers((statistics - self.mean) / self.scale).split(KNOTS, dim=1))
+
+
+def correct_tones(
+    coded: Tensor, sdr: Tensor, *, small: Tensor, net: ToneNet, coding: GainCoding, strength: float = 1.0
+) -> Tensor:
+    """Moves a gain map onto the tone curves that its SDR picture tells of.
+
+    What the map's own best-fitting curves say is replaced; what sets equal tones apart is kept.
+
+    Args:
+        coded: `[B,3,H,W]` gain map at the picture's size, in [0,1] of `coding`. Changed in place.
+        sdr: `[B,3,H,W]` display-encoded, [0,1].
+        small: `[B,3,h,w]` the same map as the model painted it.
+        net: the model's tone net.
+        coding: the model's coding, log2.
+        strength: 0 leaves the map as it is, 1 replaces its tones.
+
+    Returns:
+        `coded`.
+
+    Raises:
+        GainMapError: the coding is linear, in which stops can't be added.
+    """
+    if coding.encoding != "log2":
+        raise GainMapError("tone correction needs a log2-coded gain map; this model's is linear")
+    span = coding.log2_max - coding.log2_min
+    seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
+    painted = fit_curves(seen, small.float() * span + coding.log2_min)
+    change = net(picture_statistics(sdr)).minus(painted)
+    for top in range(0, sdr.shape[-2], ROWS_PER_STRIP):
+        rows = slice(top, top + ROWS_PER_STRIP)
+        coded[:, :, rows] += change.gain(sdr[:, :, rows]) * (strength / span)
+    return coded.clamp_(0, 1)

@@ -1,0 +1,125 @@
+"""What the GM UNet is trained for: latents that decode to the right HDR picture.
+
+Two errors are added. The error of the latents keeps them on the decoder's ground. The error of the HDR
+picture, at a quarter of the size, in perceptually uniform units and after the best exposure, is what a viewer
+sees. Its logarithm is taken per picture, as PSNR does: a picture whose tone curve can't be known must not
+drown those that can be got exactly right.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, mse_loss, smooth_l1_loss
+
+from gm_core.metrics import pu21_encode
+
+from .samples import LOG2_MAX, LOG2_MIN
+
+OFFSET = 1 / 64
+WHITE_NITS, TOP = 100.0, math.log2(10.0)
+"""SDR white in the metric, and log2 of the brightest value it tells apart (1,000 cd/m2)."""
+PU_FLOOR = 2.0
+"""PU21 units of error below which a picture is as good as right."""
+
+
+class SmallDecoder(nn.Module):
+    """Gain-map latents `[B,4,h,w]` to gain in stops `[B,3,2h,2w]`: the decoder's low frequencies at a small
+    part of its cost. Fitted to the cache before training and then frozen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(4, 96, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(96, 96, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(96, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.net(latent) * (LOG2_MAX - LOG2_MIN) + LOG2_MIN
+
+
+class PerceptualScale(nn.Module):
+    """PU21 of log2 luminance by table, differentiable: stops above SDR white to PU21 units."""
+
+    LOW, HIGH, STEPS = -9.0, 5.0, 560
+
+    def __init__(self) -> None:
+        super().__init__()
+        stops = torch.linspace(self.LOW, self.HIGH, self.STEPS + 1, dtype=torch.float64)
+        self.register_buffer("table", pu21_encode(WHITE_NITS * torch.exp2(stops)).float())
+
+    def forward(self, stops: Tensor) -> Tensor:
+        position = (stops.clamp(self.LOW, self.HIGH) - self.LOW) / (self.HIGH - self.LOW) * self.STEPS
+        below = position.detach().floor().clamp(0, self.STEPS - 1).long()
+        return torch.lerp(self.table[below], self.table[below + 1], position - below)
+
+
+def log_hdr(sdr: Tensor, gain: Tensor) -> Tensor:
+    """log2 of Eq. (1)'s HDR from the display-encoded picture and a gain in stops, at least -9."""
+    hdr = (sdr**2.2 + OFFSET) * torch.exp2(gain.clamp(-6, 9)) - OFFSET
+    return hdr.clamp(min=2.0**-9).log2()
+
+
+def picture_error(scale: PerceptualScale, sdr: Tensor, gain: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared PU21 error in dB of each picture's HDR, after its best exposure.
+
+    Args:
+        scale: the perceptual scale.
+        sdr: `[B,3,h,w]` display-encoded, [0,1].
+        gain: `[B,3,h,w]` predicted gain, stops.
+        wanted: `[B,3,h,w]` true gain, stops.
+
+    Returns:
+        `[B]`, lower is better; 48 dB minus it is about the PU21-PSNR.
+    """
+    predicted, truth = log_hdr(sdr, gain), log_hdr(sdr, wanted)
+    # Where white lies is the camera's secret: here, at the brightest tenth of the picture.
+    truth = truth - truth.amax(dim=1).flatten(1).quantile(0.9, dim=1).view(-1, 1, 1, 1)
+    weight = torch.sigmoid(2 * (truth + 5)) * torch.sigmoid(2 * (TOP - truth))
+    dims = (1, 2, 3)
+    shift = (weight * (truth - predicted)).sum(dims, keepdim=True) / weight.sum(dims, keepdim=True).clamp(
+        min=1
+    )
+    target = scale(truth.clamp(max=TOP))
+    error = lambda stops: scale((predicted + stops).clamp(max=TOP)) - target  # noqa: E731
+    slope = (error(shift + 0.1) - error(shift)) / 0.1
+    newton = (error(shift) * slope).sum(dims, keepdim=True) / slope.square().sum(dims, keepdim=True).clamp(
+        min=1
+    )
+    squared = error(shift - newton.clamp(-0.7, 0.7)).square().mean(dim=dims)
+    return 10 * torch.log10(squared + PU_FLOOR**2)
+
+
+def latent_error(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """Error of latents `[B,4,h,w]` at full size (Huber), at a quarter of it and of their mean (both squared).
+
+    Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint.
+    """
+    coarse = [avg_pool2d(latent, 4) for latent in (predicted, wanted)]
+    means = [latent.mean(dim=(2, 3)) for latent in (predicted, wanted)]
+    return smooth_l1_loss(predicted, wanted, beta=0.1) + 5 * mse_loss(*coarse) + 5 * mse_loss(*means)
+
+
+def fit_small_decoder(
+    latents: Tensor, gains: Tensor, *, steps: int = 2000, generator: torch.Generator
+) -> SmallDecoder:
+    """A frozen decoder for true latents `[N,4,h,w]` and gains `[N,3,2h,2w]` in stops."""
+    decoder = SmallDecoder()
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=2e-3)
+    for step in range(steps):
+        chosen = torch.randint(len(latents), (64,), generator=generator)
+        wanted = gains[chosen].float().clamp(LOG2_MIN, LOG2_MAX)
+        noise = 0.05 * torch.randn(latents[chosen].shape, generator=generator)
+        loss = mse_loss(decoder(latents[chosen].float() + noise), wanted)
+        optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return decoder.requires_grad_(False).eval()
