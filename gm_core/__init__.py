@@ -8,7 +8,7 @@ from .color import convert_primaries, linear_to_srgb, luminance, rgb_to_rgb, srg
 from .conditioning import gm_unet_input
 from .errors import GainMapError, ImageReadError, ImageWriteError, ModelFileError
 from .gain_coding import GainCoding
-from .gain_map import GainMapSpec, cap_gain, extract_gain_map, merge_hdr, scale_gain
+from .gain_map import GainMapSpec, cap_gain, extract_gain_map, limit_darkening, merge_hdr, scale_gain
 from .model_info import GainMapModelInfo
 from .resample import resize_to_working, upsample_gain_map
 from .sampling import Denoiser, sample_dual, sample_gain_map
@@ -41,6 +41,7 @@ __all__ = [
     "gm_unet_input",
     "linear_to_srgb",
     "luminance",
+    "limit_darkening",
     "merge_hdr",
     "resize_to_working",
     "rgb_to_rgb",

@@ -43,6 +43,11 @@ class GainCoding:
         if self.encoding == "linear" and bounds != (0.0, 0.0):
             raise GainMapError(f"log2 range is {bounds}; a linear encoding has none")
 
+    @property
+    def darkest(self) -> float:
+        """The smallest gain the coding can hold: 1 where it is linear."""
+        return 2.0**self.log2_min
+
     def to_gain_map(self, coded: Tensor, *, spec: GainMapSpec) -> Tensor:
         """Picture of the model -> map of Eq. (1).
 

@@ -126,6 +126,27 @@ def cap_gain(*, gain_map: Tensor, stops: float, spec: GainMapSpec) -> Tensor:
     return scale_gain(gain_map=gain_map, strength=strength, spec=spec)
 
 
+def limit_darkening(*, sdr: Tensor, gain_map: Tensor, darkest: float, spec: GainMapSpec) -> Tensor:
+    """Keep dark colours from being crushed to black by the offset of Eq. (1).
+
+    Where the SDR value is far below the offset, a gain just under 1 already takes away more light than there
+    is. Every channel keeps at least `darkest` of its own linear light.
+
+    Args:
+        sdr: [B,3,H,W] display-encoded, clamped to [0, 1].
+        gain_map: [B,1|3,H,W] in [-1/qmax, 1].
+        darkest: share of its light that a channel keeps, in [0, 1].
+        spec: constants of Eq. (1).
+
+    Returns:
+        [B,3,H,W], nowhere below `gain_map`.
+    """
+    _check(sdr, gain_map, "gain_map", channels=(1, 3))
+    base = _linear_plus_offset(sdr, spec)
+    lowest = (base - spec.offset).mul_(darkest - 1.0).div_(base).div_(spec.qmax)
+    return torch.maximum(gain_map.to(torch.float32), lowest)
+
+
 def _gain(gain_map: Tensor, spec: GainMapSpec) -> Tensor:
     return gain_map.to(torch.float32, copy=True).clamp_(spec.floor, 1.0).mul_(spec.qmax).add_(1.0)
 

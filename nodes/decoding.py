@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.gain_map import limit_darkening
 from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.resample import upsample_gain_map
 from ..gm_core.tone import correct_tones
@@ -92,6 +93,10 @@ class GainMapDecode(io.ComfyNode):
             if tone_correction and (net := samples.get(TONE_KEY)):
                 correct_tones(coded, sdr, small=small, net=net, coding=info.coding, strength=tone_correction)
         gain_map = info.coding.to_gain_map(coded, spec=info.spec)
+        if guide is not None and info.coding.darkest < 1:
+            gain_map = limit_darkening(
+                sdr=sdr, gain_map=gain_map, darkest=info.coding.darkest, spec=info.spec
+            )
         return io.NodeOutput(to_image(gain_map), info.spec.qmax, info.gamut)
 
 

@@ -15,6 +15,11 @@ from .image import row_blocks
 from .iso21496 import exact
 
 OFFSET = 1 / 64
+# Light to aim for where hdr has none. Compression of the map leaves errors of some hundredths of OFFSET,
+# which PQ magnifies most of all at black. Readers clip what falls below 0, so aimed here nearly all vanish.
+_BELOW_BLACK = -OFFSET / 10
+# Share of the values that may be clipped for a finer scale, if only compression made them so low.
+_NOISE = 1e-3
 # Gains beyond this are clipped; they are 30000 times SDR white on white, 500 times on black.
 _MAX_STOPS = 15.0
 _MIN_RANGE, _MIN_CAPACITY = 2**-10, 2**-6
@@ -26,21 +31,32 @@ def log_gains(
 ) -> tuple[np.ndarray, float]:
     """log2((hdr + K) / (linear base + K)) in `hdr_primaries` as float32 [H,W,3], and the largest hdr value.
 
-    base: uint8 [H,W,3] sRGB codes in `primaries`. hdr: [H,W,3] linear light in `hdr_primaries`.
+    base: uint8 [H,W,3] sRGB codes in `primaries`. hdr: [H,W,3] linear light in `hdr_primaries`. Where it is
+    0 or less, the gain leads slightly below 0.
     """
     offset, linear = np.float32(OFFSET), srgb_table()
     stops = np.log2(linear + offset)
     matrix = rgb_to_rgb(primaries, hdr_primaries).numpy().astype(np.float32)
     gains, peak = np.empty(hdr.shape, np.float32), 0.0
     for rows in row_blocks(*hdr.shape[:2]):
-        light = np.maximum(hdr[rows], 0)
-        peak = max(peak, float(light.max()))
+        peak = max(peak, float(hdr[rows].max()))
+        light = np.where(hdr[rows] > 0, hdr[rows], np.float32(_BELOW_BLACK))
         if primaries == hdr_primaries:
             base_stops = stops[base[rows]]
         else:
             base_stops = np.log2(linear[base[rows]] @ matrix.T + offset)
         np.subtract(np.log2(light + offset), base_stops, out=gains[rows])
     return np.clip(gains, -_MAX_STOPS, _MAX_STOPS, out=gains), peak
+
+
+def clip_noise(gains: np.ndarray, lowest: float) -> np.ndarray:
+    """Log gains raised, in place, to the lowest that matter.
+
+    lowest: the least gain that the picture itself asks for, before its base was compressed. A few pixels
+    beside edges ask for less, to undo that compression. They would cost all others up to a third of the
+    precision at low gains, which dark pixels show most.
+    """
+    return np.maximum(gains, min(lowest, float(np.quantile(gains[::4, ::4], _NOISE))), out=gains)
 
 
 def shrink(gains: np.ndarray, scale: int) -> np.ndarray:
@@ -56,12 +72,12 @@ def shrink(gains: np.ndarray, scale: int) -> np.ndarray:
 def fit(gains: np.ndarray, peak: float, gamma: float, *, use_base_primaries: bool = True) -> GainMapMetadata:
     """The tight common range of all channels, in values that both metadata kinds hold exactly."""
     low = float(gains.min())
-    high = exact(max(float(gains.max()), low + _MIN_RANGE))
+    high = max(float(gains.max()), low + _MIN_RANGE)
     if low < 0 < high:
-        low, gamma = _align_zero(low, high, gamma)
+        low, high, gamma = _align_zero(low, high, gamma)
     return GainMapMetadata(
         same(exact(low)),
-        same(high),
+        same(exact(high)),
         gamma=same(exact(gamma)),
         capacity_max=_capacity(peak),
         use_base_primaries=use_base_primaries,
@@ -72,18 +88,23 @@ def _capacity(peak: float) -> float:
     return exact(min(max(math.log2(max(peak, 1.0)), _MIN_CAPACITY), _MAX_STOPS))
 
 
-def _align_zero(low: float, high: float, gamma: float) -> tuple[float, float]:
-    """Minimum and gamma changed by less than a step, so that one code means a gain of exactly 1.
+def _align_zero(low: float, high: float, gamma: float) -> tuple[float, float, float]:
+    """A range wider by less than a step, and a gamma, with which one code means a gain of exactly 1.
 
     Else black, which base and hdr share, would be lifted by up to half a step: 0.05 nits at qmax 99.
     libultrahdr looks gains up in 1024 entries, so a gamma other than 1 is bent to land on one of them.
     """
-    code = min(math.ceil(255 * (-low / (high - low)) ** gamma), 254)
+    share = -low / (high - low)
+    # The end nearer to zero gives way: the other would have to move by many steps.
+    outward = math.ceil if share < 0.5 else math.floor
+    code = outward(255 * share**gamma)
     share = (code / 255) ** (1 / gamma)
     if gamma != 1:
-        share = min(math.ceil(_TABLE * share), _TABLE - 1) / _TABLE
+        share = outward(_TABLE * share) / _TABLE
         gamma = math.log(code / 255) / math.log(share)
-    return -share * high / (1 - share), gamma
+    if outward is math.ceil:
+        return -share * high / (1 - share), high, gamma
+    return low, -low * (1 - share) / share, gamma
 
 
 def with_decoded_peak(metadata: GainMapMetadata, base: np.ndarray, stored: np.ndarray) -> GainMapMetadata:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import ImageWriteError
 from . import jpeg_segments as jpeg
-from .gain_map_fit import fit, log_gains, quantise_gains, shrink, with_decoded_peak
+from .gain_map_fit import clip_noise, fit, log_gains, quantise_gains, shrink, with_decoded_peak
 from .gain_map_metadata import GainMapMetadata
 from .hdrgm_xmp import gain_map_xmp, primary_xmp
 from .icc import build_icc
@@ -81,10 +81,12 @@ def encode_ultrahdr(
     _check_options(quality, gain_map_quality, gain_map_scale, gamma)
     picture, light = check_shape(sdr, what="sdr"), check_hdr(hdr)
     _check_sizes(picture, light)
-    base = _save_jpeg(quantise(picture), quality, icc_profile=build_icc(primaries))
+    codes = quantise(picture)
+    lowest = float(log_gains(codes, light, primaries, gain_primaries)[0].min())
+    base = _save_jpeg(codes, quality, icc_profile=build_icc(primaries))
     shown = np.asarray(Image.open(io.BytesIO(base)))
     gains, peak = log_gains(shown, light, primaries, gain_primaries)
-    gains = shrink(gains, gain_map_scale)
+    gains = shrink(clip_noise(gains, lowest), gain_map_scale)
     metadata = fit(gains, peak, gamma, use_base_primaries=gain_primaries == primaries)
     profile = None if metadata.use_base_primaries else build_icc(gain_primaries)
     gain_map = _save_gain_map(quantise_gains(gains, metadata), gain_map_quality, icc_profile=profile)

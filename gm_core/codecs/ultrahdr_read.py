@@ -70,7 +70,7 @@ def _apply(picture: HDRImage, base: SDRBase, found: GainMapPicture, weight: floa
     for rows in row_blocks(height, width):
         light = picture.hdr[rows] @ there.T if there is not None else picture.hdr[rows]
         gains = _gain_rows(stored, found, rows, (height, width), weight)
-        light = (light + offset_sdr) * gains - offset_hdr
+        light = np.maximum((light + offset_sdr) * gains - offset_hdr, 0)
         picture.hdr[rows] = light @ back.T if back is not None else light
 
 

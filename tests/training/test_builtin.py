@@ -1,5 +1,6 @@
 """The recipe of the built-in model on panoramas made up here: data laws, and all steps end to end."""
 
+import math
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
-from training.builtin import cache, export, rendering, samples, train
+from training.builtin import cache, export, objective, rendering, samples, train, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
@@ -80,13 +81,33 @@ def test_a_sample_depends_on_its_number_alone(folder):
     assert not np.array_equal(first.sdr, other.sdr)
 
 
+@given(stops=st.floats(-1, 1), seed=st.integers(0, 100))
+def test_picture_error_forgives_exposure_and_nothing_else(stops, seed):
+    generator = torch.Generator().manual_seed(seed)
+    sdr, hdr = (torch.rand(1, 3, 16, 16, generator=generator) for _ in range(2))
+    gain = lambda light: torch.log2((light + objective.OFFSET) / (sdr**2.2 + objective.OFFSET))  # noqa: E731
+    scale, exact = objective.PerceptualScale(), 10 * math.log10(objective.PU_FLOOR**2)
+    brighter = objective.picture_error(scale, sdr, gain(hdr * 2**stops), gain(hdr))
+    assert brighter < exact + 1
+    contrastier = objective.picture_error(scale, sdr, gain(hdr ** (1 + abs(stops))), gain(hdr))
+    assert abs(stops) < 0.3 or contrastier > exact + 3
+
+
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     latents, weights = tmp_path / "latents", tmp_path / "unet.safetensors"
     common = ["--panoramas", str(folder), "--teacher", str(folder)]
     cache.main([*common, "--output", str(latents), "--size", "64", "--shards", "1", "--shard-size", "4"])
-    train.main(["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "2"])
-    export.main(["--unet", str(weights), "--teacher", str(folder), "--output", str(tmp_path / "weights")])
+    tone = tmp_path / "tone.safetensors"
+    rows = ["--rows", str(tmp_path / "rows"), "--samples", "64", "--part-size", "64"]
+    train_tone.main(["--panoramas", str(folder), *rows, "--output", str(tone), "--minutes", "0.001"])
+    quick = ["--decoder-steps", "2"]
+    train.main(
+        ["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "4", *quick]
+    )
+    parts = ["--unet", str(weights), "--teacher", str(folder), "--tone-net", str(tone)]
+    export.main([*parts, "--output", str(tmp_path / "weights")])
     model = BuiltinModel.load(tmp_path / "weights")
+    assert model.tone_net is not None
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
     assert hdr.shape == (1, 3, 70, 90)
     assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33

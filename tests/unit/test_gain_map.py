@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from gm_core.errors import GainMapError
-from gm_core.gain_map import GainMapSpec, cap_gain, extract_gain_map, merge_hdr, scale_gain
+from gm_core.gain_map import (
+    GainMapSpec,
+    cap_gain,
+    extract_gain_map,
+    limit_darkening,
+    merge_hdr,
+    scale_gain,
+)
 
 PAPER = GainMapSpec()
 unit = st.floats(0, 1, width=32)
@@ -162,3 +169,13 @@ def test_cap_gain_limits_the_brightest_channel_and_nothing_else(channels, stops)
 def test_negative_headroom_is_refused():
     with pytest.raises(GainMapError, match="stops"):
         cap_gain(gain_map=pixel(0.5), stops=-1, spec=PAPER)
+
+
+@given(sdr=unit, gain=st.floats(0, 40), darkest=unit)
+def test_limited_darkening_leaves_every_channel_some_light(sdr, gain, darkest):
+    gain_map = pixel((gain - 1) / PAPER.qmax)
+    limited = limit_darkening(sdr=pixel(sdr), gain_map=gain_map, darkest=darkest, spec=PAPER)
+    hdr = merge_hdr(sdr=pixel(sdr), gain_map=limited, spec=PAPER)
+    assert (hdr >= darkest * sdr**2.2 - 1e-5).all()
+    if gain >= 1:
+        assert_close(limited, gain_map)

@@ -108,7 +108,7 @@ def latent_error(predicted: Tensor, wanted: Tensor) -> Tensor:
 
 
 def fit_small_decoder(
-    latents: Tensor, gains: Tensor, *, steps: int = 2000, generator: torch.Generator
+    latents: Tensor, gains: Tensor, *, steps: int, generator: torch.Generator
 ) -> SmallDecoder:
     """A frozen decoder for true latents `[N,4,h,w]` and gains `[N,3,2h,2w]` in stops."""
     decoder = SmallDecoder()

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gm_core.gain_map import merge_hdr
+from gm_core.gain_map import limit_darkening, merge_hdr
 from gm_core.model_info import GainMapModelInfo
 from gm_core.resample import resize_to_working, upsample_gain_map
 from gm_core.sampling import Denoiser, sample_gain_map
@@ -64,5 +64,7 @@ class BuiltinModel:
         coded = upsample_gain_map(small, sdr)
         if self.tone_net:
             correct_tones(coded, sdr, small=small, net=self.tone_net, coding=self.info.coding)
-        gain_map = self.info.coding.to_gain_map(coded, spec=self.info.spec)
-        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)
+        spec, coding = self.info.spec, self.info.coding
+        gain_map = coding.to_gain_map(coded, spec=spec)
+        gain_map = limit_darkening(sdr=sdr, gain_map=gain_map, darkest=coding.darkest, spec=spec)
+        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)

@@ -79,6 +79,7 @@ class Objective:
         self.decoder = fit_small_decoder(
             torch.cat([s["gain_map"] for s in chosen]),
             torch.cat([s["gain_small"] for s in chosen]),
+            steps=options.decoder_steps,
             generator=self.generator,
         )
         self.scale = PerceptualScale()
@@ -163,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--first-step-share", type=float, default=1.0)
     parser.add_argument("--picture-weight", type=float, default=0.05)
+    parser.add_argument("--decoder-steps", type=int, default=2000, help="steps to fit the loss's decoder")
     parser.add_argument("--seed", type=int, default=0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(parser.parse_args(arguments))

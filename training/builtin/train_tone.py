@@ -105,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=Path, required=True, help="folder that keeps the gathered samples")
     parser.add_argument("--output", type=Path, help="trained net (.safetensors); without it, only gather")
     parser.add_argument("--samples", type=int, default=60000)
+    parser.add_argument("--part-size", type=int, default=2048, help="samples a file; a multiple of 64")
     parser.add_argument("--minutes", type=float, default=6)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
@@ -113,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.manual_seed(options.seed)
     options.rows.mkdir(parents=True, exist_ok=True)
     scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"))
-    size = 2048
+    size = options.part_size
     for part in range(-(-options.samples // size)):
         path = options.rows / f"{options.seed}_{part:04d}.safetensors"
         if not path.exists():

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from gm_core.errors import GainMapError, ModelFileError
+from gm_core.gain_coding import GainCoding
+from gm_core.tone import (
+    KNOTS,
+    STATISTICS,
+    ToneCurves,
+    ToneNet,
+    correct_tones,
+    fit_curves,
+    picture_statistics,
+)
+
+CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
+
+
+def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Smooth colours with every value in them."""
+    coarse = torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+def random_net(seed: int = 0) -> ToneNet:
+    torch.manual_seed(seed)
+    return ToneNet(width=16).eval().requires_grad_(False)
+
+
+def curves(seed: int) -> ToneCurves:
+    generator = torch.Generator().manual_seed(seed)
+    return ToneCurves(*(torch.randn(1, KNOTS, generator=generator) for _ in range(2)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 300), (96, 96), (500, 333)])
+def test_any_picture_has_finite_statistics(size):
+    statistics = picture_statistics(picture(*size))
+    assert statistics.shape == (1, STATISTICS)
+    assert torch.isfinite(statistics).all() and statistics.abs().max() < 20
+
+
+def test_statistics_do_not_know_left_from_right():
+    sdr = picture(96, 128)
+    assert_close(picture_statistics(sdr), picture_statistics(sdr.flip(-1)), rtol=1e-4, atol=1e-4)
+
+
+def test_batch_row_equals_single_picture():
+    batch = torch.cat([picture(120, 100, seed) for seed in range(3)])
+    assert_close(picture_statistics(batch)[1:2], picture_statistics(batch[1:2]))
+
+
+@given(seed=st.integers(0, 1000))
+def test_fit_finds_the_curves_that_made_a_map(seed):
+    sdr, made_by = picture(64, 64, seed), curves(seed)
+    gain = made_by.gain(sdr)
+    assert (fit_curves(sdr, gain).gain(sdr) - gain).square().mean().sqrt() < 0.1
+
+
+def test_full_strength_moves_the_map_onto_the_net_s_curves():
+    sdr, net = picture(64, 64), random_net()
+    painted = curves(1).gain(sdr) * 0.3
+    coded = (painted - CODING.log2_min) / 8
+    corrected = correct_tones(coded.clone(), sdr, small=coded, net=net, coding=CODING)
+    assert_close(corrected * 8 - 3, net(picture_statistics(sdr)).gain(sdr), rtol=0, atol=0.15)
+
+
+def test_equal_tones_keep_their_differences():
+    sdr = picture(64, 64)
+    lamp = torch.zeros_like(sdr)
+    lamp[..., 20:30, 20:30] = 0.1
+    flat = torch.full_like(sdr, 0.4)
+    options = {"net": random_net(), "coding": CODING}
+    plain = correct_tones(flat.clone(), sdr, small=flat, **options)
+    lit = correct_tones(flat + lamp, sdr, small=flat + lamp, **options)
+    assert ((lit - plain)[..., 22:28, 22:28]).mean() > 0.07
+
+
+def test_strength_zero_changes_nothing():
+    sdr, coded = picture(32, 48), torch.full((1, 3, 32, 48), 0.4)
+    kept = correct_tones(coded.clone(), sdr, small=coded, net=random_net(), coding=CODING, strength=0.0)
+    assert_close(kept, coded)
+
+
+def test_a_linear_map_has_no_stops_to_correct():
+    sdr = picture(32, 32)
+    with pytest.raises(GainMapError, match="linear"):
+        correct_tones(sdr.clone(), sdr, small=sdr, net=random_net(), coding=GainCoding())
+
+
+def test_weights_come_back_as_the_same_net():
+    net, statistics = random_net(), picture_statistics(picture(50, 50))
+    again = ToneNet.from_weights(net.state_dict(), "model.safetensors")
+    assert_close(again(statistics).by_channel, net(statistics).by_channel)
+
+
+def test_wrong_weights_are_refused_by_file_name():
+    weights = {**random_net().state_dict(), "layers.3.weight": torch.zeros(3, 3)}
+    with pytest.raises(ModelFileError, match=r"model\.safetensors.*tone net"):
+        ToneNet.from_weights(weights, "model.safetensors")
