@@ -74,6 +74,16 @@ def star(height: int, width: int) -> np.ndarray:
     return np.repeat(60.0 * np.clip(4 - distance, 0, 1)[..., None], 3, axis=-1)
 
 
+def cellar(height: int, width: int) -> np.ndarray:
+    """Warm lamplight on dark rough walls: half of the blue channel is 0 where red and green are not."""
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    walls = np.exp2(0.8 * texture(rng, height, width))[..., None] * (0.12, 0.07, 0.03)
+    clipped = np.exp2(0.5 * texture(rng, height, width, 1.8))[..., None] * (0.006, 0.012, 0.03)
+    lamp = np.exp(-((y - 0.2) ** 2 + (x - 0.3) ** 2) / 0.003)[..., None]
+    return np.maximum(walls - clipped, 0) + lamp * (40, 20, 0)
+
+
 def grey_sdr(height: int, width: int) -> np.ndarray:
     """A grey ramp that stays within SDR."""
     return np.broadcast_to(np.linspace(0, 1, width)[None, :, None], (height, width, 3)).copy()
@@ -91,7 +101,7 @@ PHOTOS: Mapping[str, tuple[int, float, int]] = MappingProxyType(
     }
 )
 SYNTHETIC: Mapping[str, Callable[[int, int], np.ndarray]] = MappingProxyType(
-    {"ramp": ramp, "blobs": blobs, "black": black, "star": star, "grey": grey_sdr}
+    {"ramp": ramp, "blobs": blobs, "black": black, "star": star, "cellar": cellar, "grey": grey_sdr}
 )
 
 

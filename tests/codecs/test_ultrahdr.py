@@ -12,6 +12,7 @@ from PIL import Image
 
 from benchmarks.formats_scenes import PHOTOS, SYNTHETIC, case, pq_psnr, relative_p99
 from gm_core.codecs import jpeg_segments as jpeg
+from gm_core.codecs.gain_map_fit import clip_noise
 from gm_core.codecs.hdrgm_xmp import Xmp
 from gm_core.codecs.iso21496 import read_iso
 from gm_core.codecs.mpf import read_mpf
@@ -45,8 +46,9 @@ def test_decodes_to_equation_1(name, qmax):
 
 @pytest.mark.parametrize("qmax", [9, 99])
 @pytest.mark.parametrize("preset", ["small", "high"])
-def test_presets_reach_their_quality(preset, qmax):
-    scene = case("night", qmax, *SIZE)
+@pytest.mark.parametrize("name", ["night", "cellar"])
+def test_presets_reach_their_quality(name, preset, qmax):
+    scene = case(name, qmax, *SIZE)
     assert pq_psnr(decode_ultrahdr(encode(scene, preset)).hdr, scene.hdr) >= LIMITS[preset][qmax]
 
 
@@ -84,6 +86,28 @@ def test_gain_of_zero_is_the_paper_curve():
 def test_black_stays_black():
     hdr = decode_ultrahdr(encode(case("star", 99, *SIZE))).hdr
     assert np.abs(hdr[:40]).max() < 1e-6
+
+
+def test_channels_without_light_stay_dark_beside_lit_ones():
+    scene = case("cellar", 99, *SIZE)
+    dark = scene.hdr[..., 2] == 0
+    blue = decode_ultrahdr(encode(scene)).hdr[..., 2][dark]
+    assert dark.mean() > 0.4 and (blue == 0).mean() > 0.99
+
+
+def test_rare_noise_of_the_base_does_not_widen_the_range():
+    gains = np.linspace(-0.5, 3, 3 * 192 * 256, dtype=np.float32).reshape(*SIZE, 3)
+    gains[0, 0] = -5
+    assert -0.51 < clip_noise(gains.copy(), lowest=-0.2).min() < -0.49
+    assert clip_noise(gains.copy(), lowest=-4.0).min() == -4
+
+
+def test_a_small_spot_darker_than_its_base_is_kept():
+    sdr = np.full((*SIZE, 3), 0.5)
+    hdr = sdr**2.2
+    hdr[40:45, 40:45] = 0.01
+    spot = decode_ultrahdr(encode_ultrahdr(sdr=sdr, hdr=hdr)).hdr[42, 42]
+    np.testing.assert_allclose(spot, 0.01, atol=2e-3)
 
 
 def test_equation_1_gain_map_is_recovered():
