@@ -52,6 +52,27 @@ def test_decode_in_fp32_even_if_the_vae_is_not(host, comfy, vae) -> None:
     assert torch.equal(got, rounded.decode(latent())) and half.vae_dtype == torch.bfloat16
 
 
+def test_decode_moves_tones_only_as_far_as_asked(host, vae, info) -> None:
+    tone = host.module("gm_core.tone")
+    torch.manual_seed(3)
+    samples = {"samples": latent(), "gmhdr": info, "gmhdr_tone": tone.ToneNet(width=8).eval()}
+    guide = picture(1, 64, 64, 3)
+    off, on = (
+        host.call("GMHDRDecode", samples=samples, vae=vae, guide=guide, tone_correction=strength).args[0]
+        for strength in (0.0, 1.0)
+    )
+    plain = host.call("GMHDRDecode", samples={**samples, "gmhdr_tone": None}, vae=vae, guide=guide).args[0]
+    assert torch.equal(off, plain) and not torch.allclose(on, plain, atol=1e-3)
+
+
+def test_decode_leaves_dark_colours_their_light(host, vae, info) -> None:
+    guide = picture(1, 64, 64, 3) ** 3
+    samples = {"samples": latent(), "gmhdr": info}
+    gain_map = host.call("GMHDRDecode", samples=samples, vae=vae, guide=guide).args[0]
+    hdr = host.call("GMHDRMerge", sdr=guide, gain_map=gain_map, qmax=31.0).args[0]
+    assert (hdr >= guide**2.2 / 8 - 1e-5).all()
+
+
 def test_decode_follows_the_guides_size(host, vae, info) -> None:
     samples = {"samples": latent(2), "gmhdr": info}
     gain_map = host.call("GMHDRDecode", samples=samples, vae=vae, guide=picture(1, 77, 131, 3)).args[0]

@@ -139,7 +139,7 @@ REFUSED = {
     "extra": (lambda m, s: {**s, "stray": torch.zeros(1)}, "unexpected stray"),
     "nan": (lambda m, s: {**s, "out.0.bias": s["out.0.bias"] * float("nan")}, "out.0.bias contains NaN"),
     "shape": (lambda m, s: {**s, "out.0.bias": torch.zeros(3)}, "do not fit"),
-    "tone net": (lambda m, s: {**s, "gmhdr.tone.mean": torch.zeros(3)}, "form no tone net"),
+    "tone net": (lambda m, s: {**s, "gmhdr.tone.mean": torch.zeros(3)}, "not form a tone net"),
     "context": (lambda m, s: {**s, "gmhdr.text_context": torch.zeros(1, 2, 9)}, "expected|needs"),
 }
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PIXELS = 768
 """Pixels kept of each sample; its statistics are of all of them."""
 ANCHOR_WEIGHT = 1.0
-STATISTICS_NOISE = 0.1
+STATISTICS_NOISE = 0.3
 
 Rows = dict[str, Tensor]
 """`statistics` `[N,STATISTICS]`, `sdr` uint8 and `gain` float16 (stops) `[N,3,1,PIXELS]`."""
