@@ -99,7 +99,7 @@ def upsample_gain_map(coded: Tensor, guide: Tensor, *, radius: int = 8, epsilon:
     out = guide.new_empty(*coded.shape[:2], height, width)
     for top in range(0, height, ROWS_PER_STRIP):
         rows = min(ROWS_PER_STRIP, height - top)
-        strip = _resized_rows(model.flatten(1, 2), top, rows, height, width).unflatten(1, model.shape[1:3])
+        strip = resized_rows(model.flatten(1, 2), top, rows, height, width).unflatten(1, model.shape[1:3])
         out[:, :, top : top + rows] = _apply(strip, guide[:, :, top : top + rows])
     return out.clamp_(0, 1)
 
@@ -108,7 +108,7 @@ def _apply(model: Tensor, guide: Tensor) -> Tensor:
     return (model[:, :, :3] * guide[:, None]).sum(dim=2) + model[:, :, 3]
 
 
-def _resized_rows(x: Tensor, top: int, rows: int, height: int, width: int) -> Tensor:
+def resized_rows(x: Tensor, top: int, rows: int, height: int, width: int) -> Tensor:
     """Rows [top, top + rows) of the bilinear enlargement of `x` to height x width."""
     position = ((torch.arange(top, top + rows, device=x.device) + 0.5) * x.shape[-2] / height - 0.5).clamp(
         0, x.shape[-2] - 1

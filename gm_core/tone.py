@@ -2,9 +2,9 @@
 
 A gain-map UNet sees a small latent and has to guess the camera's tone curve from it. The curve leaves
 clearer traces in the pixels: how often each value occurs, how much contrast is left around it and how
-colourful it is. `ToneNet` reads these traces and answers with two curves; `correct_tones` moves a decoded
-gain map onto them and leaves alone what the UNet knows better, namely which of two equally bright things is
-the lamp.
+colourful it is. `ToneNet` reads these traces and answers with two curves. `correct_tones` averages them with
+the curves that the UNet painted, applies them to the picture's own pixels, and adds, softly, what only the
+UNet can know: which of two equally bright things is the lamp.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from .errors import GainMapError, ModelFileError
 from .gain_coding import GainCoding
+from .resample import ROWS_PER_STRIP, box_mean, resized_rows
 
 STATISTICS_SIDE = 96
 """Short side in pixels of the copy on which statistics are taken."""
@@ -25,7 +26,8 @@ STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
 RIDGE = 1e-3
-ROWS_PER_STRIP = 256
+DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.5
+"""Half window, as a share of the short side, and weight of what a map says beyond its tones."""
 
 
 def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -110,9 +112,6 @@ class ToneCurves:
         largest = sdr.amax(dim=1, keepdim=True)
         return _read(self.by_channel, sdr) + _read(self.by_largest, largest)
 
-    def minus(self, other: ToneCurves) -> ToneCurves:
-        return ToneCurves(self.by_channel - other.by_channel, self.by_largest - other.by_largest)
-
 
 def _read(curve: Tensor, value: Tensor) -> Tensor:
     below, share = hat_position(value, curve.shape[1])
@@ -183,12 +182,29 @@ class ToneNet(nn.Module):
         return ToneCurves(*self.layers((statistics - self.mean) / self.scale).split(KNOTS, dim=1))
 
 
+def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
+    """The mean of what the map says and what the statistics say: each errs where the other does not."""
+    return ToneCurves(
+        (painted.by_channel + inferred.by_channel) / 2, (painted.by_largest + inferred.by_largest) / 2
+    )
+
+
+def local_differences(gain: Tensor, explained: Tensor) -> Tensor:
+    """What a map `[B,3,h,w]` says beyond its tones: soft and without colour, `[B,1,h,w]` stops.
+
+    In a latent a map is coarse: its fine detail is noise and its colour differences are tints.
+    """
+    rest = (gain - explained).mean(dim=1, keepdim=True)
+    radius = max(1, round(min(rest.shape[-2:]) * DIFFERENCE_RADIUS))
+    return DIFFERENCE_SHARE * box_mean(rest, radius)
+
+
 def correct_tones(
     coded: Tensor, sdr: Tensor, *, small: Tensor, net: ToneNet, coding: GainCoding, strength: float = 1.0
 ) -> Tensor:
-    """Moves a gain map onto the tone curves that its SDR picture tells of.
+    """Moves a gain map onto the tone curves that the map and the statistics of its SDR picture agree on.
 
-    What the map's own best-fitting curves say is replaced; what sets equal tones apart is kept.
+    Greys stay grey, for channels of equal value get equal gain.
 
     Args:
         coded: `[B,3,H,W]` gain map at the picture's size, in [0,1] of `coding`. Changed in place.
@@ -196,7 +212,7 @@ def correct_tones(
         small: `[B,3,h,w]` the same map as the model painted it.
         net: the model's tone net.
         coding: the model's coding, log2.
-        strength: 0 leaves the map as it is, 1 replaces its tones.
+        strength: 0 leaves the map as it is, 1 moves it all the way.
 
     Returns:
         `coded`.
@@ -208,9 +224,13 @@ def correct_tones(
         raise GainMapError("tone correction needs a log2-coded gain map; this model's is linear")
     span = coding.log2_max - coding.log2_min
     seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
-    painted = fit_curves(seen, small.float() * span + coding.log2_min)
-    change = net(picture_statistics(sdr)).minus(painted)
-    for top in range(0, sdr.shape[-2], ROWS_PER_STRIP):
-        rows = slice(top, top + ROWS_PER_STRIP)
-        coded[:, :, rows] += change.gain(sdr[:, :, rows]) * (strength / span)
+    gain = small.float() * span + coding.log2_min
+    painted = fit_curves(seen, gain)
+    curves = tone_consensus(painted, net(picture_statistics(sdr)))
+    local = local_differences(gain, painted.gain(seen))
+    height, width = sdr.shape[-2:]
+    for top in range(0, height, ROWS_PER_STRIP):
+        strip = sdr[:, :, top : top + ROWS_PER_STRIP]
+        corrected = curves.gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
+        coded[:, :, top : top + ROWS_PER_STRIP].lerp_((corrected - coding.log2_min) / span, strength)
     return coded.clamp_(0, 1)

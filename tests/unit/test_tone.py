@@ -59,29 +59,38 @@ def test_fit_finds_the_curves_that_made_a_map(seed):
     assert (fit_curves(sdr, gain).gain(sdr) - gain).square().mean().sqrt() < 0.1
 
 
-def test_full_strength_moves_the_map_onto_the_net_s_curves():
-    sdr, net = picture(64, 64), random_net()
-    painted = curves(1).gain(sdr) * 0.3
-    coded = (painted - CODING.log2_min) / 8
-    corrected = correct_tones(coded.clone(), sdr, small=coded, net=net, coding=CODING)
-    assert_close(corrected * 8 - 3, net(picture_statistics(sdr)).gain(sdr), rtol=0, atol=0.15)
+def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor:
+    return correct_tones(coded.clone(), sdr, small=coded, net=random_net(), coding=CODING, **options)
 
 
-def test_equal_tones_keep_their_differences():
+def test_full_strength_meets_the_net_s_curves_half_way():
     sdr = picture(64, 64)
+    painted = curves(1).gain(sdr) * 0.3
+    wanted = (painted + random_net()(picture_statistics(sdr)).gain(sdr)) / 2
+    gain = corrected(sdr, (painted - CODING.log2_min) / 8) * 8 + CODING.log2_min
+    assert_close(gain, wanted, rtol=0, atol=0.1)
+
+
+def test_a_lamp_among_equal_tones_stays_brighter():
+    sdr, flat = picture(64, 64), torch.full((1, 3, 64, 64), 0.4)
     lamp = torch.zeros_like(sdr)
     lamp[..., 20:30, 20:30] = 0.1
-    flat = torch.full_like(sdr, 0.4)
-    options = {"net": random_net(), "coding": CODING}
-    plain = correct_tones(flat.clone(), sdr, small=flat, **options)
-    lit = correct_tones(flat + lamp, sdr, small=flat + lamp, **options)
-    assert ((lit - plain)[..., 22:28, 22:28]).mean() > 0.07
+    difference = corrected(sdr, flat + lamp) - corrected(sdr, flat)
+    assert difference[..., 23:27, 23:27].min() > 0.02
+    assert difference[..., 50:, 50:].abs().max() < 0.02
+
+
+@given(seed=st.integers(0, 100))
+def test_greys_stay_grey(seed):
+    grey = picture(40, 56, seed)[:, :1].expand(-1, 3, -1, -1)
+    tinted = picture(40, 56, seed + 1)
+    gain = corrected(grey, tinted)
+    assert_close(gain, gain.mean(dim=1, keepdim=True).expand_as(gain), rtol=0, atol=1e-4)
 
 
 def test_strength_zero_changes_nothing():
     sdr, coded = picture(32, 48), torch.full((1, 3, 32, 48), 0.4)
-    kept = correct_tones(coded.clone(), sdr, small=coded, net=random_net(), coding=CODING, strength=0.0)
-    assert_close(kept, coded)
+    assert_close(corrected(sdr, coded, strength=0.0), coded)
 
 
 def test_a_linear_map_has_no_stops_to_correct():
