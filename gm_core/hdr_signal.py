@@ -39,10 +39,14 @@ def hlg_signal(nits: Tensor) -> Tensor:
     return hlg_encode(scene)
 
 
-def hlg_light(signal: Tensor) -> Tensor:
-    """HLG signal -> BT.2020 light on the reference display in nits; inverse of `hlg_signal`."""
+def hlg_light(signal: Tensor, primaries: str = "bt2020") -> Tensor:
+    """HLG signal in `primaries` -> light on the reference display in nits; inverse of `hlg_signal`.
+
+    Raises:
+        GainMapError: no such primaries.
+    """
     scene = hlg_decode(signal)
-    return scene * luminance(scene, "bt2020").pow(HLG_SYSTEM_GAMMA - 1) * HLG_PEAK_NITS
+    return scene * luminance(scene, primaries).pow(HLG_SYSTEM_GAMMA - 1) * HLG_PEAK_NITS
 
 
 class _Signal(NamedTuple):

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .engine.dual import MODES
 from .engine.latents import gain_map_pass, sample_like_ksampler, sample_with_guider
-from .inputs import sampler_inputs, seed_input
+from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
 
 Latent = dict[str, Any]
 Conditioning = list[list[Any]]
@@ -19,17 +19,14 @@ CONDITION_TOOLTIP = (
 )
 
 
-def gm_text_input() -> io.Conditioning.Input:
-    return io.Conditioning.Input(
-        "gm_positive",
-        optional=True,
-        tooltip="Text for the gain-map branch. Without it the text in the model file is used, or else "
-        "the positive prompt without ControlNet and hooks (GM Dual Sampler only).",
-    )
-
-
 def gm_branch_inputs() -> list[io.Input]:
     return [
+        io.Conditioning.Input(
+            "gm_positive",
+            optional=True,
+            tooltip="Text for the gain-map branch. Without it the text in the model file is used, or else "
+            "the positive prompt without ControlNet and hooks (GM Dual Sampler only).",
+        ),
         io.Latent.Input(
             "gm_latent",
             optional=True,
@@ -76,17 +73,16 @@ class DualSampler(io.ComfyNode):
             description="KSampler that also paints the gain map. The SDR picture is the one KSampler makes.",
             inputs=[
                 io.Model.Input("model", tooltip="Any SD 1.5 model, with its LoRAs and patches."),
-                io.Model.Input("gm_model", tooltip="From Load GM UNet."),
+                gm_model_input(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show."),
                 io.Latent.Input("latent_image", tooltip="Where the SDR branch starts; Empty Latent Image."),
                 *ksampler_inputs(),
-                gm_text_input(),
                 *gm_branch_inputs(),
             ],
             outputs=[
                 io.Latent.Output(display_name="sdr", tooltip="The SDR picture: decode it with VAE Decode."),
-                io.Latent.Output(display_name="gain_map", tooltip="Decode it with GM VAE Decode."),
+                gain_map_latent_output(),
             ],
         )
 
@@ -126,14 +122,13 @@ class DualSamplerAdvanced(io.ComfyNode):
                     "sigmas", tooltip="Noise levels of the SDR branch, and of a replayed gain map."
                 ),
                 io.Latent.Input("latent_image", tooltip="Where the SDR branch starts."),
-                io.Model.Input("gm_model", tooltip="From Load GM UNet."),
-                gm_text_input(),
+                gm_model_input(),
                 *gm_branch_inputs(),
             ],
             outputs=[
                 io.Latent.Output(display_name="sdr", tooltip="The SDR latent after the last sigma."),
                 io.Latent.Output(display_name="sdr_denoised", tooltip="The last clean prediction of it."),
-                io.Latent.Output(display_name="gain_map", tooltip="Decode it with GM VAE Decode."),
+                gain_map_latent_output(),
             ],
         )
 

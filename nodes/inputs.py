@@ -31,6 +31,14 @@ def qmax_input(optional: bool = False) -> io.Float.Input:
     )
 
 
+def gm_model_input() -> io.Model.Input:
+    return io.Model.Input("gm_model", tooltip="From Load GM UNet.")
+
+
+def gain_map_latent_output() -> io.Latent.Output:
+    return io.Latent.Output(display_name="gain_map", tooltip="Decode it with GM VAE Decode.")
+
+
 def prefix_input() -> io.String.Input:
     return io.String.Input(
         "filename_prefix",

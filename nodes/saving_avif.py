@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.avif import LOSSLESS, encode_avif
-from .exif import exif_block
+from ..gm_core.codecs.exif import exif_block
 from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import destination, report, workflow_metadata
 from .saving import HIDDEN, save_batch

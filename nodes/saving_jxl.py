@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.codecs.exif import exif_block
 from ..gm_core.codecs.jxl import encode_jxl
 from ..gm_core.codecs.jxl_metadata import with_exif
 from ..gm_core.color import convert_primaries
-from .exif import exif_block
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import destination, preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
 from ..gm_core.codecs.ultrahdr import encode_ultrahdr
 from ..gm_core.color import convert_primaries
-from .exif import exif_block
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import destination, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -18,13 +18,11 @@ from .tensors import check_same_size, same_batch, to_bchw
 
 log = logging.getLogger(__name__)
 
-LARGEST_EXIF = 65000
-
 
 def workflow_exif(metadata: dict[str, str]) -> bytes | None:
     """Exif block with prompt and workflow; None if there is nothing to store or a JPEG has no room for it."""
     block = exif_block(metadata) or b""
-    if len(block) > LARGEST_EXIF:
+    if len(block) > MAX_JPEG_BYTES:
         log.warning("The workflow is too large for a JPEG (%d bytes) and is left out of it.", len(block))
         return None
     return block or None

@@ -31,7 +31,7 @@ def encode_avif(
 
     hdr: [H,W,3] linear light in `primaries`, 1.0 = `white_nits`; clipped to 0 to 10000 nits.
     quality: 1 to 100; 100 keeps every code (stored as RGB). speed: 0 (slow, small) to 10.
-    exif: a block as Pillow's `Exif.tobytes()` gives it, for example `workflow_exif`.
+    exif: a block as Pillow's `Exif.tobytes()` gives it, for example `exif_block`.
 
     Raises:
         ImageWriteError: wrong shape, non-finite pixels, an option out of range, or imagecodecs is missing.

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..color import PRIMARIES, hlg_decode, pq_decode, pq_encode, rgb_to_rgb, rgb_to_xyz, srgb_to_linear
+from ..color import PQ_PEAK_NITS, PRIMARIES, pq_decode, pq_encode, rgb_to_rgb, srgb_to_linear
+from ..hdr_signal import hlg_light
 from .image import HDRImage, check_choice, row_blocks
 
 BT2020, PQ, HLG, IDENTITY, BT2020_NCL = 9, 16, 18, 0, 9
 _PRIMARIES = {1: "bt709", 9: "bt2020", 11: "p3", 12: "p3"}
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
-_HLG_PEAK_NITS, _HLG_SYSTEM_GAMMA = 1000.0, 1.2
-_PQ_PEAK_NITS = 10000.0
 
 
 class LightLevel(NamedTuple):
@@ -47,7 +46,7 @@ def bt2020_nits(hdr: np.ndarray, *, primaries: str, white_nits: float) -> np.nda
     """float32 linear BT.2020 in cd/m2, clipped to what PQ holds: 0 to 10000."""
     check_choice(primaries, PRIMARIES, what="primaries")
     matrix = rgb_to_rgb(primaries, "bt2020").numpy() * white_nits
-    return np.clip(hdr @ matrix.T.astype(np.float32), 0, _PQ_PEAK_NITS)
+    return np.clip(hdr @ matrix.T.astype(np.float32), 0, PQ_PEAK_NITS)
 
 
 def picture_of(codes: np.ndarray, *, primaries: int, transfer: int, white_nits: float = 203.0) -> HDRImage:
@@ -71,9 +70,8 @@ def _linear(codes: np.ndarray, primaries: str, transfer: int, white_nits: float)
     if transfer == PQ:
         return (pq_decode(signal) / white_nits).numpy()
     if transfer == HLG:
-        scene = hlg_decode(signal).numpy()
-        luminance = scene @ rgb_to_xyz(primaries)[1].numpy().astype(np.float32)
-        return scene * luminance[..., None] ** (_HLG_SYSTEM_GAMMA - 1) * (_HLG_PEAK_NITS / white_nits)
+        light = hlg_light(signal.movedim(-1, 0)[None], primaries)[0].movedim(0, -1)
+        return (light / white_nits).numpy()
     if transfer in _GAMMAS:
         return codes ** np.float32(_GAMMAS[transfer])
     return srgb_to_linear(signal).numpy()

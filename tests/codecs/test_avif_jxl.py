@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from benchmarks.formats_scenes import case, psnr
 from gm_core.codecs.avif import decode_avif, encode_avif
-from gm_core.codecs.exif import workflow_exif
+from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
 from gm_core.codecs.signal import light_level, pq_codes
@@ -53,7 +54,7 @@ def test_lossy_avif_is_close_and_tagged(blobs, tmp_path):
 
 def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
     path = tmp_path / "a.avif"
-    path.write_bytes(encode_avif(blobs, exif=workflow_exif({"1": {"text": "über"}}, {})))
+    path.write_bytes(encode_avif(blobs, exif=exif_block({"prompt": json.dumps({"1": {"text": "über"}})})))
     tags = exiftool(path)
     assert tags["IFD0:Model"] == 'prompt:{"1": {"text": "\\u00fcber"}}'
     data = path.read_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from gm_core.codecs.exif import workflow_exif
+from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
 from gm_core.codecs.icc import build_icc, read_icc, srgb_table
 from gm_core.errors import ImageReadError
@@ -63,15 +63,14 @@ def test_foreign_primaries_become_bt2020(tmp_path):
 def test_workflow_goes_where_comfyui_puts_it():
     prompt, workflow = {"1": {"text": "über 漢字"}}, {"nodes": [1, 2]}
     exif = Image.Exif()
-    exif.load(workflow_exif(prompt, {"workflow": workflow, "other": 3}))
+    exif.load(exif_block({"workflow": json.dumps(workflow), "prompt": json.dumps(prompt), "other": "3"}))
     assert json.loads(exif[0x0110].removeprefix("prompt:")) == prompt
     assert json.loads(exif[0x010F].removeprefix("workflow:")) == workflow
     assert exif[0x010E] == "other:3"
 
 
-def test_a_workflow_that_does_not_fit_is_left_out():
-    assert workflow_exif(None, {}) is None
-    assert workflow_exif({"text": "x" * 70000}, {}) is None
+def test_no_metadata_makes_no_block():
+    assert exif_block({}) is None
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp"])
