@@ -13,12 +13,14 @@ from comfy_api.latest import io
 from ..gm_core.errors import ImageReadError
 
 
-def file_input(suffixes: tuple[str, ...]) -> io.Combo.Input:
-    """A file chooser with an upload button, as core's LoadImage has."""
+def file_input(
+    suffixes: tuple[str, ...], name: str = "image", upload: io.UploadType = io.UploadType.image
+) -> io.Combo.Input:
+    """A file chooser with an upload button, as core's LoadImage and LoadVideo have."""
     return io.Combo.Input(
-        "image",
+        name,
         options=input_files(suffixes),
-        upload=io.UploadType.image,
+        upload=upload,
         image_folder=io.FolderType.input,
         tooltip="A file in ComfyUI's input folder. What it is is read from its content.",
     )
@@ -40,12 +42,12 @@ def input_path(name: str) -> Path:
     bare, folder = folder_paths.annotated_filepath(name)
     root = Path(folder or folder_paths.get_input_directory()).resolve()
     if "\0" in bare:
-        raise ImageReadError(f"image {name!r}: not a file name.")
+        raise ImageReadError(f"file {name!r}: not a file name.")
     path = (root / bare.strip()).resolve()
     if not path.is_relative_to(root):
-        raise ImageReadError(f"image {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
+        raise ImageReadError(f"file {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
     if not path.is_file():
-        raise ImageReadError(f"image {name!r}: no such file in ComfyUI's {root.name} folder.")
+        raise ImageReadError(f"file {name!r}: no such file in ComfyUI's {root.name} folder.")
     return path
 
 

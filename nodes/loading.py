@@ -1,4 +1,4 @@
-"""Reading HDR files from ComfyUI's input folder."""
+"""Reading HDR pictures from ComfyUI's input folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LoadHDR(io.ComfyNode):
             node_id="GMHDRLoadHDR",
             display_name="Load HDR Image",
             category="GM-HDR/loaders",
-            description="Reads OpenEXR, Radiance and Ultra HDR files as SDR picture and gain map.",
+            description="Reads Ultra HDR, OpenEXR, Radiance, PNG, AVIF and JPEG XL as SDR and gain map.",
             inputs=[
                 file_input(SUFFIXES),
                 io.Combo.Input(

@@ -4,25 +4,96 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..errors import ImageReadError
 from .frames import frame_picture, opened
 from .image import HDRImage, reading
+from .signal import HLG, PQ
+
+# ITU-T H.273 table 3, for messages.
+_CURVES = {1: "BT.709", 2: "not stated", 6: "BT.601", 8: "linear", 13: "sRGB", 14: "BT.2020 SDR"}
 
 
-def decode_frames(path: str | os.PathLike[str], *, white_nits: float = 203.0) -> Iterator[HDRImage]:
-    """The frames of a video, one at a time, by their colour tags; `metadata` has "time" in seconds.
+class VideoInfo(NamedTuple):
+    """frames: those stored, counted where the container does not say. fps: 0 where unknown. transfer: the
+    number of the stream's curve in ITU-T H.273."""
+
+    width: int
+    height: int
+    frames: int
+    fps: Fraction
+    transfer: int
+
+
+def describe_video(path: str | os.PathLike[str]) -> VideoInfo:
+    """What a video says about itself, without decoding it.
 
     Raises:
-        ImageReadError: not a video, damaged, too large, or of an unsupported pixel format.
+        ImageReadError: not a video, damaged, or too large.
     """
-    with reading(f"video {os.fspath(path)}"), opened(os.fspath(path)) as container:
+    with _reading(path) as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+        return VideoInfo(context.width, context.height, count, fps, int(context.color_trc))
+
+
+def check_is_hdr(info: VideoInfo, path: str | os.PathLike[str]) -> None:
+    """Raises:
+    ImageReadError: the video's curve is neither PQ nor HLG.
+    """
+    if info.transfer not in (PQ, HLG):
+        curve = _CURVES.get(info.transfer, f"number {info.transfer} of H.273")
+        raise ImageReadError(
+            f"{os.path.basename(path)}: its transfer curve is {curve}; expected PQ or HLG. It is an SDR "
+            "video, or its colour tags are lost: read it with ComfyUI's own Load Video"
+        )
+
+
+def decode_frames(
+    path: str | os.PathLike[str], *, white_nits: float = 203.0, start: int = 0
+) -> Iterator[HDRImage]:
+    """The frames of a video from number `start` on, one at a time, upright, by their colour tags.
+
+    `metadata` has "time" in seconds.
+
+    Raises:
+        ImageReadError: not a video, damaged, too large, of an unsupported pixel format, or it ends before
+            `start`.
+    """
+    with _reading(path) as container:
         count = 0
         for frame in container.decode(video=0):
-            picture = frame_picture(frame, white_nits=white_nits)
-            picture.metadata |= {"format": "video", "time": frame.time}
-            yield picture
             count += 1
-        stated = max(container.streams.video[0].frames, 1)
+            if count > start:
+                picture = _upright(frame_picture(frame, white_nits=white_nits), frame)
+                picture.metadata |= {"format": "video", "time": frame.time}
+                yield picture
+        stated = max(container.streams.video[0].frames, start + 1)
         if count < stated:
-            raise ImageReadError(f"video {os.fspath(path)}: ends after {count} of {stated} frames")
+            raise ImageReadError(f"ends after {count} of {stated} frames")
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The open container; every error names the file."""
+    try:
+        with reading("video"), opened(os.fspath(path)) as container:
+            yield container
+    except ImageReadError as error:
+        raise ImageReadError(f"{os.path.basename(path)}: {error}") from error
+
+
+def _upright(picture: HDRImage, frame: Any) -> HDRImage:
+    """Phones store the sensor's orientation and how far to turn it counterclockwise."""
+    quarters = round(frame.rotation / 90) % 4
+    if quarters:
+        picture.hdr = np.rot90(picture.hdr, quarters)
+        picture.sdr = None if picture.sdr is None else np.rot90(picture.sdr, quarters)
+    return picture

@@ -49,6 +49,12 @@ def ffprobe(path: Path) -> dict[str, Any]:
     return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
 
 
+def run_ffmpeg(*arguments: str) -> None:
+    """The ffmpeg program; skips the test where it is missing."""
+    _need("ffmpeg")
+    subprocess.run(["ffmpeg", "-v", "error", *arguments], check=True, timeout=60)
+
+
 def _need(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")

@@ -7,11 +7,11 @@ import pytest
 
 from benchmarks.formats_scenes import case, pq, psnr
 from gm_core.codecs.files import write_atomic
-from gm_core.codecs.signal import pq_codes
+from gm_core.codecs.signal import PQ, pq_codes
 from gm_core.codecs.video import encode_hdr10, to_yuv420
-from gm_core.codecs.video_read import decode_frames
+from gm_core.codecs.video_read import decode_frames, describe_video
 from gm_core.errors import ImageReadError, ImageWriteError
-from tests.codecs.readers import ffprobe
+from tests.codecs.readers import ffprobe, run_ffmpeg
 
 av = pytest.importorskip("av")
 PICTURE = case("blobs", 9, 128, 192).hdr.astype(np.float32)
@@ -40,6 +40,25 @@ def test_frames_come_back(video):
         assert picture.primaries == "bt2020"
         assert psnr(again @ luma, codes @ luma) >= 50
     assert [round(picture.metadata["time"] * 24) for picture in read] == [0, 1, 2, 3]
+
+
+def test_reading_starts_where_asked(video):
+    whole, rest = list(decode_frames(video[0])), list(decode_frames(video[0], start=3))
+    assert len(rest) == 1 and np.array_equal(rest[0].hdr, whole[3].hdr)
+    with pytest.raises(ImageReadError, match="ends after 4 of 8 frames"):
+        list(decode_frames(video[0], start=7))
+
+
+def test_a_video_is_described_without_decoding_it(video):
+    assert describe_video(video[0]) == (192, 128, 4, 24, PQ)
+
+
+def test_a_turned_video_stands_upright(video, tmp_path):
+    path = tmp_path / "turned.mp4"
+    turn = ["-c", "copy", "-metadata:s:v", "rotate=90"]
+    run_ffmpeg("-i", str(video[0]), *turn, str(path))
+    # ffprobe and ffmpeg's player: 90 degrees counterclockwise.
+    np.testing.assert_array_equal(next(decode_frames(path)).hdr, np.rot90(next(decode_frames(video[0])).hdr))
 
 
 def test_tags_and_light_levels(video):
