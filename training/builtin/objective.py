@@ -1,9 +1,9 @@
 """What the GM UNet is trained for: latents that decode to the right HDR picture.
 
-Two errors are added. The error of the latents keeps them on the decoder's ground. The error of the HDR
+Three errors are added. The error of the latents keeps them on the decoder's ground. The error of the HDR
 picture, at a quarter of the size, in perceptually uniform units and after the best exposure, is what a viewer
-sees. Its logarithm is taken per picture, as PSNR does: a picture whose tone curve can't be known must not
-drown those that can be got exactly right.
+sees; its logarithm is taken per picture, as PSNR does: a picture whose tone curve can't be known must not
+drown those that can be got exactly right. The error of highlights counts their stops, however few they are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from .samples import LOG2_MAX, LOG2_MIN
 OFFSET = 1 / 64
 WHITE_NITS, TOP = 100.0, math.log2(10.0)
 """SDR white in the metric, and log2 of the brightest value it tells apart (1,000 cd/m2)."""
+BRIGHT = 0.95
+"""SDR value of the brightest channel from which a pixel may be clipped."""
+HIGHLIGHT_WEIGHT = 1.0
+"""dB that a squared stop of error in the highlights is worth."""
 PU_FLOOR = 2.0
 """PU21 units of error below which a picture is as good as right."""
 
@@ -95,6 +99,16 @@ def picture_error(scale: PerceptualScale, sdr: Tensor, gain: Tensor, wanted: Ten
     )
     squared = error(shift - newton.clamp(-0.7, 0.7)).square().mean(dim=dims)
     return 10 * torch.log10(squared + PU_FLOOR**2)
+
+
+def highlight_error(sdr: Tensor, gain: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error in stops where the SDR picture is near white; `[B]`, 0 where it nowhere is.
+
+    In dB a few lamps weigh nothing, and the safest guess for them is no gain. For viewers they are the HDR.
+    """
+    bright = (sdr.amax(dim=1, keepdim=True) > BRIGHT).to(sdr.dtype)
+    squared = (gain - wanted.clamp(LOG2_MIN, LOG2_MAX)).square().mean(dim=1, keepdim=True)
+    return (bright * squared).sum(dim=(1, 2, 3)) / bright.sum(dim=(1, 2, 3)).clamp(min=1)
 
 
 def latent_error(predicted: Tensor, wanted: Tensor) -> Tensor:

@@ -58,13 +58,17 @@ class BuiltinModel:
         return self.autoencoder.decoder(latent).clamp(0, 1)
 
     @torch.no_grad()
-    def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
-        """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
+    def full_size_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
+        """The coded map `[B,3,H,W]` in [0,1] at the size of `sdr`, its tones corrected."""
         small = self.coded_gain_map(sdr, steps=steps, seed=seed)
         coded = upsample_gain_map(small, sdr)
         if self.tone_net:
             correct_tones(coded, sdr, small=small, net=self.tone_net, coding=self.info.coding)
+        return coded
+
+    def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
+        """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
         spec, coding = self.info.spec, self.info.coding
-        gain_map = coding.to_gain_map(coded, spec=spec)
+        gain_map = coding.to_gain_map(self.full_size_map(sdr, steps=steps, seed=seed), spec=spec)
         gain_map = limit_darkening(sdr=sdr, gain_map=gain_map, darkest=coding.darkest, spec=spec)
         return merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gm_core.color import linear_to_srgb, srgb_to_linear
 from gm_core.metrics import align
-from gm_core.resample import upsample_gain_map
 
 from .cache import find
 from .evaluate import Case, validation_cases
@@ -31,7 +30,7 @@ def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
     """SDR, predicted coded map, then for every exposure: the SDR picture, the prediction, the truth."""
     hdr = align(model(case.sdr), case.truth)
     flat = align(srgb_to_linear(case.sdr), case.truth)
-    tiles = [case.sdr, upsample_gain_map(model.coded_gain_map(case.sdr), case.sdr)]
+    tiles = [case.sdr, model.full_size_map(case.sdr)]
     for stops in STOPS:
         tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
     return np.concatenate([tile(picture, size) for picture in tiles], axis=1)

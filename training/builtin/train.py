@@ -15,7 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .cache import read_shards
-from .objective import PerceptualScale, fit_small_decoder, latent_error, picture_error
+from .objective import (
+    HIGHLIGHT_WEIGHT,
+    PerceptualScale,
+    fit_small_decoder,
+    highlight_error,
+    latent_error,
+    picture_error,
+)
 from .unet import make_unet, noisy_latents, predict_x0, sample_timesteps
 
 log = logging.getLogger(__name__)
@@ -92,7 +99,9 @@ class Objective:
             predicted = predict_x0(unet, noisy_latents(batch.gain_map, t, noise), t, batch.sdr)
         seen = self.decoder(predicted.float())
         decibels = picture_error(self.scale, batch.sdr_small, seen, batch.gain_small).mean()
-        loss = latent_error(predicted.float(), batch.gain_map) + self.options.picture_weight * decibels
+        highlights = highlight_error(batch.sdr_small, seen, batch.gain_small).mean()
+        picture = decibels + HIGHLIGHT_WEIGHT * highlights
+        loss = latent_error(predicted.float(), batch.gain_map) + self.options.picture_weight * picture
         return loss, decibels.detach()
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from gm_core.tone import STATISTICS_SIDE, ToneCurves, ToneNet, picture_statistics
 
 from .cache import find, sample_rng, to_bchw
-from .objective import PerceptualScale, picture_error
+from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
 from .samples import Scenes, make_sample
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) ->
     curves: ToneCurves = net(statistics + noise)
     gain = curves.gain(sdr)
     decibels = picture_error(scale, sdr, gain, wanted).mean()
-    return decibels + ANCHOR_WEIGHT * anchor_error(sdr, gain), decibels.detach()
+    highlights = highlight_error(sdr, gain, wanted).mean()
+    loss = decibels + HIGHLIGHT_WEIGHT * highlights + ANCHOR_WEIGHT * anchor_error(sdr, gain)
+    return loss, decibels.detach()
 
 
 def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int = 128) -> ToneNet:
