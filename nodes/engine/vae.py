@@ -10,6 +10,7 @@ from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError, ModelFileError
 from .model_file import read_header
+from .tiles import decode_tiles
 
 LATENT_CHANNELS = 4
 
@@ -53,7 +54,7 @@ def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int =
 
     Args:
         tile_size: side of a tile in pixels, 0 = the whole picture at once.
-        overlap: pixels shared by neighbouring tiles.
+        overlap: pixels over which neighbouring tiles fade into each other.
 
     Raises:
         GainMapError: the latent or the VAE is not of SD 1.5.
@@ -65,6 +66,10 @@ def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int =
     if tile_size == 0:
         return vae.decode(latent).movedim(-1, 1)
     scale = vae.spacial_compression_decode()
-    tile = tile_size // scale
-    shared = min(overlap, tile_size // 4) // scale
-    return vae.decode_tiled(latent, tile_x=tile, tile_y=tile, overlap=shared).movedim(-1, 1)
+    return decode_tiles(
+        lambda part: vae.decode(part).movedim(-1, 1),
+        latent,
+        scale=scale,
+        side=tile_size // scale,
+        fade=overlap // scale,
+    )
