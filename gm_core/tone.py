@@ -20,7 +20,9 @@ from .gain_coding import GainCoding
 from .resample import ROWS_PER_STRIP, box_mean, resized_rows
 
 STATISTICS_SIDE = 96
-"""Short side in pixels of the copy on which statistics are taken."""
+"""Short side in pixels of the copy on which contrasts are measured."""
+COUNTED_SIDE = 512
+"""Short side in pixels above which only every n-th pixel is counted."""
 FINE_BINS, COARSE_BINS, KNOTS = 33, 16, 17
 STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
 PREFIX = "gmhdr.tone."
@@ -73,18 +75,20 @@ def picture_statistics(sdr: Tensor) -> Tensor:
     """Statistics that a tone curve leaves its traces in.
 
     Args:
-        sdr: `[B,3,H,W]` display-encoded, [0,1]; a copy of `STATISTICS_SIDE` pixels is looked at.
+        sdr: `[B,3,H,W]` display-encoded, [0,1]. Values are counted on its own pixels, for averaging would
+            hide a small lamp; contrasts are those of a copy of `STATISTICS_SIDE` pixels.
 
     Returns:
         `[B,STATISTICS]` float32, all of them of the order of 1.
     """
-    sdr = _small_copy(sdr.float())
-    luma = sdr.mean(dim=1, keepdim=True)
+    stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
+    values = value_statistics(sdr[:, :, ::stride, ::stride].float())
+    luma = _small_copy(sdr.float()).mean(dim=1, keepdim=True)
     levels = [luma]
     while len(levels) < 3:
         levels.append(avg_pool2d(levels[-1], 2))
     spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
-    return torch.cat([value_statistics(sdr), *map(contrast_statistics, levels), 3 * spread], dim=1)
+    return torch.cat([values, *map(contrast_statistics, levels), 3 * spread], dim=1)
 
 
 def _small_copy(sdr: Tensor) -> Tensor:
@@ -149,6 +153,9 @@ def _hats(value: Tensor) -> Tensor:
 
 class ToneNet(nn.Module):
     """Statistics of a picture to the curves of its gain: a multilayer perceptron of some 150,000 numbers."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
         super().__init__()

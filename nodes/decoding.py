@@ -33,7 +33,8 @@ def tile_inputs() -> list[io.Int.Input]:
             min=0,
             max=1024,
             step=8,
-            tooltip="Pixels shared by neighbouring tiles. Raise it if tiles differ in brightness.",
+            tooltip="Pixels over which neighbouring tiles fade into each other. "
+            "Raise it if tiles differ in brightness.",
         ),
     ]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.formats_scenes import relative_p99
+from benchmarks.formats_scenes import pq_psnr, relative_p99
 from scripts.comfy_client import Result, WorkflowError, run_workflow
 from scripts.comfy_server import Server
 from scripts.host import ROOT
@@ -69,6 +69,7 @@ def test_gain_map_png_and_photo_make_the_exr(saved: Result, photo: Path) -> None
 def test_libultrahdr_reads_the_hdr_picture(saved: Result, tmp_path: Path) -> None:
     pixels, _ = read_exr(saved.file("GMHDRSaveEXR"))
     decoded = libultrahdr(saved.file("GMHDRSaveUltraHDR").read_bytes(), tmp_path)
+    assert pq_psnr(decoded, pixels) >= 46.5
     assert relative_p99(decoded, pixels) <= 0.11
 
 

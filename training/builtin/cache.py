@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, size: in
 @torch.no_grad()
 def encode(autoencoder: TinyAutoencoder, pictures: Tensor) -> Tensor:
     """Scaled latents `[N,4,h,w]` float16. bfloat16 is twice as fast on recent CPUs, error below 1 %."""
-    pictures = pictures.to(memory_format=torch.channels_last, dtype=torch.bfloat16)
+    pictures = pictures.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
     return autoencoder.encoder(pictures).to(torch.float16).contiguous()
 
 
@@ -67,7 +68,7 @@ def write_shard(
     partial.replace(path)
 
 
-def read_shards(folder: Path, *, known: set[str] = frozenset()) -> dict[str, dict[str, Tensor]]:
+def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, dict[str, Tensor]]:
     """Complete shards in `folder` that are not in `known`, by file name."""
     return {p.name: load_file(p) for p in sorted(folder.glob("*.safetensors")) if p.name not in known}
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from .panoramas import View, load_panorama, render_view
 from .rendering import HDR_PEAK, srgb_encode
 
 log = logging.getLogger(__name__)
+Row = dict[str, Any]
+"""`method`, `scene`, `rendering`, and the figures of `scores`."""
 Predictor = Callable[[Tensor], Tensor]
 """SDR picture `[1,3,H,W]` display-encoded to HDR `[1,3,H,W]` linear, 1.0 = SDR white."""
 
@@ -95,9 +98,9 @@ def scores(hdr: Tensor, truth: Tensor) -> dict[str, float]:
     }
 
 
-def evaluate(predictors: dict[str, Predictor], cases: list[Case]) -> list[dict[str, object]]:
+def evaluate(predictors: dict[str, Predictor], cases: list[Case]) -> list[Row]:
     """One row per case and method."""
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for case in cases:
         for method, predict in predictors.items():
             with torch.no_grad():
@@ -106,7 +109,7 @@ def evaluate(predictors: dict[str, Predictor], cases: list[Case]) -> list[dict[s
     return rows
 
 
-def summary(rows: list[dict[str, object]], figure: str = "pu21") -> str:
+def summary(rows: list[Row], figure: str = "pu21") -> str:
     """Markdown table: methods down, renderings across, means over pictures, last column the mean of
     renderings.
     """
@@ -115,7 +118,10 @@ def summary(rows: list[dict[str, object]], figure: str = "pu21") -> str:
     for method in dict.fromkeys(str(row["method"]) for row in rows):
         means = [
             float(
-                np.mean([row[figure] for row in rows if row["method"] == method and row["rendering"] == name])
+                np.mean(
+                    [row[figure] for row in rows if (row["method"], row["rendering"]) == (method, name)],
+                    dtype=np.float64,
+                )
             )
             for name in renderings
         ]

@@ -23,8 +23,10 @@ WHITE_NITS, TOP = 100.0, math.log2(10.0)
 """SDR white in the metric, and log2 of the brightest value it tells apart (1,000 cd/m2)."""
 BRIGHT = 0.95
 """SDR value of the brightest channel from which a pixel may be clipped."""
-HIGHLIGHT_WEIGHT = 1.0
-"""dB that a squared stop of error in the highlights is worth."""
+BRIGHTEST = 4.0
+"""Stops beyond which a highlight's light no longer counts for more."""
+HIGHLIGHT_WEIGHT = 0.5
+"""dB that an error of the highlights by the light of SDR white, squared, is worth."""
 PU_FLOOR = 2.0
 """PU21 units of error below which a picture is as good as right."""
 
@@ -53,6 +55,7 @@ class PerceptualScale(nn.Module):
     """PU21 of log2 luminance by table, differentiable: stops above SDR white to PU21 units."""
 
     LOW, HIGH, STEPS = -9.0, 5.0, 560
+    table: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,12 +105,15 @@ def picture_error(scale: PerceptualScale, sdr: Tensor, gain: Tensor, wanted: Ten
 
 
 def highlight_error(sdr: Tensor, gain: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared error in stops where the SDR picture is near white; `[B]`, 0 where it nowhere is.
+    """Mean squared error of the light gained where the SDR picture is near white, `[B]`; 0 if it is not.
 
     In dB a few lamps weigh nothing, and the safest guess for them is no gain. For viewers they are the HDR.
+    In light, not in stops: what lies beyond white is anyone's guess, and the mean light of all guesses is
+    that of the truth, while the mean of their stops is a dull picture.
     """
     bright = (sdr.amax(dim=1, keepdim=True) > BRIGHT).to(sdr.dtype)
-    squared = (gain - wanted.clamp(LOG2_MIN, LOG2_MAX)).square().mean(dim=1, keepdim=True)
+    light = [torch.exp2(stops.clamp(LOG2_MIN, BRIGHTEST)) for stops in (gain, wanted)]
+    squared = (light[0] - light[1]).square().mean(dim=1, keepdim=True)
     return (bright * squared).sum(dim=(1, 2, 3)) / bright.sum(dim=(1, 2, 3)).clamp(min=1)
 
 
@@ -116,9 +122,9 @@ def latent_error(predicted: Tensor, wanted: Tensor) -> Tensor:
 
     Guided upsampling forgives errors of single latent pixels; it cannot forgive a wrong tone or tint.
     """
-    coarse = [avg_pool2d(latent, 4) for latent in (predicted, wanted)]
-    means = [latent.mean(dim=(2, 3)) for latent in (predicted, wanted)]
-    return smooth_l1_loss(predicted, wanted, beta=0.1) + 5 * mse_loss(*coarse) + 5 * mse_loss(*means)
+    coarse = mse_loss(avg_pool2d(predicted, 4), avg_pool2d(wanted, 4))
+    means = mse_loss(predicted.mean(dim=(2, 3)), wanted.mean(dim=(2, 3)))
+    return smooth_l1_loss(predicted, wanted, beta=0.1) + 5 * coarse + 5 * means
 
 
 def fit_small_decoder(

@@ -136,7 +136,7 @@ def damage(rng: np.random.Generator, sdr: Array) -> Array:
     if rng.random() < 0.5:
         quality = int(rng.integers(60, 99))
         packed = cv2.imencode(".jpg", codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        codes = cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1]
+        codes = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[..., ::-1]
     return codes
 
 

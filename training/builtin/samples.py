@@ -45,7 +45,7 @@ class Scenes:
                 "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
             )
         self.panoramas = [load_panorama(path) for path in panoramas]
-        self.photos = [cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1] for path in photos]
+        self.photos = [load_photo(path) for path in photos]
         self.photo_share = photo_share if photos else 0.0
 
     def crop(self, rng: np.random.Generator, size: int) -> Array:
@@ -69,6 +69,14 @@ class Scenes:
             panorama = self.panoramas[rng.integers(len(self.panoramas))]
             view = render_view(panorama, random_view(rng), size, size)
         return view[:, ::-1] if rng.random() < 0.5 else view
+
+
+def load_photo(path: Path) -> Array:
+    """uint8 `[H,W,3]`, RGB order."""
+    photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if photo is None:
+        raise ValueError(f"{path}: not a readable picture; remove it from the folder of photos")
+    return photo[..., ::-1]
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:

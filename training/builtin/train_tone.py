@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gm_core.tone import STATISTICS_SIDE, ToneCurves, ToneNet, picture_statistics
+from gm_core.tone import ToneCurves, ToneNet, picture_statistics
 
 from .cache import find, sample_rng, to_bchw
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
-from .samples import Scenes, make_sample
+from .samples import SCENE_SIDE, Scenes, make_sample
 
 log = logging.getLogger(__name__)
 PIXELS = 768
@@ -34,11 +34,11 @@ def gather(scenes: Scenes, seed: int, part: int, count: int) -> Rows:
     rows: dict[str, list[Tensor]] = {"statistics": [], "sdr": [], "gain": []}
     for start in range(0, count, 64):
         samples = [
-            make_sample(sample_rng(seed, part, start + index), scenes, STATISTICS_SIDE) for index in range(64)
+            make_sample(sample_rng(seed, part, start + index), scenes, SCENE_SIDE) for index in range(64)
         ]
         sdr = torch.stack([to_bchw(sample.sdr) for sample in samples])
         gain = torch.stack([to_bchw(sample.gain) for sample in samples])
-        chosen = torch.from_numpy(sample_rng(seed, part, start).permutation(STATISTICS_SIDE**2)[:PIXELS])
+        chosen = torch.from_numpy(sample_rng(seed, part, start).permutation(SCENE_SIDE**2)[:PIXELS])
         rows["statistics"].append(picture_statistics(sdr / 255))
         rows["sdr"].append(sdr.flatten(2)[..., None, chosen].to(torch.uint8))
         rows["gain"].append(gain.flatten(2)[..., None, chosen].clamp(-6, 9).half())
@@ -55,9 +55,8 @@ def new_net(statistics: Tensor, *, width: int) -> ToneNet:
     """A net that standardises by these statistics and starts at "no gain"."""
     net = ToneNet(width=width, dropout=0.1)
     net.mean, net.scale = statistics.mean(dim=0), statistics.std(dim=0) + 0.05
-    last = net.layers[-1]
-    torch.nn.init.zeros_(last.weight)
-    torch.nn.init.zeros_(last.bias)
+    for parameter in net.layers[-1].parameters():
+        torch.nn.init.zeros_(parameter)
     return net
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from gm_core.conditioning import gm_unet_input
