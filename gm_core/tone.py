@@ -116,6 +116,16 @@ class ToneCurves:
         largest = sdr.amax(dim=1, keepdim=True)
         return _read(self.by_channel, sdr) + _read(self.by_largest, largest)
 
+    def rising(self) -> ToneCurves:
+        """The same up to the mid-tones; above them a grey's gain is at least 0 stops and never falls.
+
+        Cameras compress highlights and do not expand them: a lamp is no darker than the wall it lights.
+        """
+        grey = self.by_channel + self.by_largest
+        upper = grey[:, KNOTS // 2 :].clamp(min=0).cummax(dim=1).values
+        lifted = torch.cat([grey[:, : KNOTS // 2], upper], dim=1)
+        return ToneCurves(self.by_channel, self.by_largest + lifted - grey)
+
 
 def _read(curve: Tensor, value: Tensor) -> Tensor:
     below, share = hat_position(value, curve.shape[1])
@@ -233,7 +243,7 @@ def correct_tones(
     seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
     painted = fit_curves(seen, gain)
-    curves = tone_consensus(painted, net(picture_statistics(sdr)))
+    curves = tone_consensus(painted, net(picture_statistics(sdr))).rising()
     local = local_differences(gain, painted.gain(seen))
     height, width = sdr.shape[-2:]
     for top in range(0, height, ROWS_PER_STRIP):
