@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"))
     autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval()
-    autoencoder = autoencoder.to(memory_format=torch.channels_last, dtype=torch.bfloat16)
+    autoencoder = autoencoder.to(torch.bfloat16)
     options.output.mkdir(parents=True, exist_ok=True)
     for shard in range(options.shards):
         path = options.output / f"{options.size}_{options.seed}_{shard:04d}.safetensors"
