@@ -23,7 +23,8 @@ from gm_core.codecs.exr import encode_exr
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.gain_map import merge_hdr
-from gm_core.resample import resize_to_working, upsample_gain_map
+from gm_core.resample import resize_to_working
+from gm_core.tone import full_size_map
 from scripts.comfy_server import device_arguments
 from scripts.host import ROOT, Host
 
@@ -91,7 +92,7 @@ def measure_stages(host: Host, photo: Path) -> list[Figure]:
     taken["encode"], latent = seconds(lambda: engine.vae_engine.encode(engine.vae, small.movedim(1, -1)))
     taken["sampling"], sampled = seconds(lambda: sample(engine, latent, info.steps or 30))
     taken["decode"], coded = seconds(lambda: engine.vae_engine.decode(engine.vae, sampled))
-    taken["upsample"], full = seconds(lambda: upsample_gain_map(coded, sdr))
+    taken["upsample"], full = seconds(lambda: upsample(engine, coded, sdr))
     taken["merge"], hdr = seconds(lambda: merge(full, sdr, info))
     taken["save"], _ = seconds(lambda: save(sdr, hdr))
     return [Figure(name, taken[name], limit, "s") for name, limit in LIMITS.items()]
@@ -102,6 +103,12 @@ def sample(engine: Engine, latent: torch.Tensor, steps: int) -> torch.Tensor:
     return engine.upconvert.sample_gain_map(
         engine.unet, latent, text, seed=0, steps=steps, sampler_name="euler", scheduler="normal"
     )
+
+
+def upsample(engine: Engine, coded: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
+    """As GM VAE Decode does it, tones corrected."""
+    net = engine.unet.get_attachment(engine.load.TONE_KEY)
+    return full_size_map(coded, sdr, coding=engine.load.model_info(engine.unet).coding, net=net)
 
 
 def merge(coded: torch.Tensor, sdr: torch.Tensor, info: Any) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 A gain-map UNet sees a small latent and has to guess the camera's tone curve from it. The curve leaves
 clearer traces in the pixels: how often each value occurs, how much contrast is left around it and how
-colourful it is. `ToneNet` reads these traces and answers with two curves. `correct_tones` averages them with
+colourful it is. `ToneNet` reads these traces and answers with two curves. `full_size_map` averages them with
 the curves that the UNet painted, applies them to the picture's own pixels, and adds, softly, what only the
 UNet can know: which of two equally bright things is the lamp.
 """
@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from .errors import GainMapError, ModelFileError
 from .gain_coding import GainCoding
-from .resample import ROWS_PER_STRIP, box_mean, resized_rows
+from .resample import ROWS_PER_STRIP, box_mean, resize_to_working, resized_rows, upsample_gain_map
 
 STATISTICS_SIDE = 96
 """Short side in pixels of the copy on which contrasts are measured."""
@@ -83,22 +83,12 @@ def picture_statistics(sdr: Tensor) -> Tensor:
     """
     stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
     values = value_statistics(sdr[:, :, ::stride, ::stride].float())
-    luma = _small_copy(sdr.float()).mean(dim=1, keepdim=True)
+    luma = resize_to_working(sdr, STATISTICS_SIDE).float().mean(dim=1, keepdim=True)
     levels = [luma]
     while len(levels) < 3:
         levels.append(avg_pool2d(levels[-1], 2))
     spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
     return torch.cat([values, *map(contrast_statistics, levels), 3 * spread], dim=1)
-
-
-def _small_copy(sdr: Tensor) -> Tensor:
-    """Area-averaged to `STATISTICS_SIDE` on the short side; tiny pictures are enlarged to 8 pixels."""
-    height, width = sdr.shape[-2:]
-    scale = min(1.0, STATISTICS_SIDE / min(height, width))
-    size = max(8, round(height * scale)), max(8, round(width * scale))
-    if size == (height, width):
-        return sdr
-    return interpolate(sdr, size=size, mode="bilinear", antialias=True)
 
 
 @dataclass(frozen=True)
@@ -182,8 +172,15 @@ class ToneNet(nn.Module):
         )
 
     @classmethod
+    def pop_from(cls, weights: dict[str, Tensor], name: str) -> ToneNet | None:
+        """Takes a tone net out of the tensors of a model file; None if it brings none."""
+        keys = [key for key in weights if key.startswith(PREFIX)]
+        own = {key.removeprefix(PREFIX): weights.pop(key) for key in keys}
+        return cls.from_weights(own, name) if own else None
+
+    @classmethod
     def from_weights(cls, weights: dict[str, Tensor], name: str) -> ToneNet:
-        """From the tensors of a model file, `PREFIX` removed; raises ModelFileError when they do not fit."""
+        """From its own tensors, `PREFIX` removed; raises ModelFileError when they do not fit."""
         first = weights.get("layers.0.weight")
         net = cls(width=len(first) if first is not None else 256)
         try:
@@ -216,26 +213,34 @@ def local_differences(gain: Tensor, explained: Tensor) -> Tensor:
     return DIFFERENCE_SHARE * box_mean(rest, radius)
 
 
-def correct_tones(
-    coded: Tensor, sdr: Tensor, *, small: Tensor, net: ToneNet, coding: GainCoding, strength: float = 1.0
+def full_size_map(
+    small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNet | None = None, strength: float = 1.0
 ) -> Tensor:
-    """Moves a gain map onto the tone curves that the map and the statistics of its SDR picture agree on.
-
-    Greys stay grey, for channels of equal value get equal gain.
+    """Brings the map that a model painted to the size of its SDR picture.
 
     Args:
-        coded: `[B,3,H,W]` gain map at the picture's size, in [0,1] of `coding`. Changed in place.
+        small: `[B,3,h,w]` coded gain map in [0,1].
         sdr: `[B,3,H,W]` display-encoded, [0,1].
-        small: `[B,3,h,w]` the same map as the model painted it.
-        net: the model's tone net.
-        coding: the model's coding, log2.
-        strength: 0 leaves the map as it is, 1 moves it all the way.
+        coding: the model's coding; log2 if there is a tone net.
+        net: the model's tone net, if it has one.
+        strength: how far tones are corrected: 0 = the painted map along the picture's edges, 1 = all the way.
 
     Returns:
-        `coded`.
+        Coded gain map `[B,3,H,W]` float32 in [0,1].
 
     Raises:
-        GainMapError: the coding is linear, in which stops can't be added.
+        GainMapError: the coding is linear, in which a tone net's stops can't be added.
+    """
+    if net is None or strength == 0:
+        return upsample_gain_map(small, sdr)
+    corrected = corrected_map(small, sdr, coding=coding, net=net)
+    return corrected if strength == 1 else upsample_gain_map(small, sdr).lerp_(corrected, strength)
+
+
+def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNet) -> Tensor:
+    """The map on the tone curves that it and the statistics of its SDR picture agree on, at full size.
+
+    Greys stay grey, for channels of equal value get equal gain. Arguments as `full_size_map`.
     """
     if coding.encoding != "log2":
         raise GainMapError("tone correction needs a log2-coded gain map; this model's is linear")
@@ -246,8 +251,9 @@ def correct_tones(
     curves = tone_consensus(painted, net(picture_statistics(sdr))).rising()
     local = local_differences(gain, painted.gain(seen))
     height, width = sdr.shape[-2:]
+    coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
-        corrected = curves.gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
-        coded[:, :, top : top + ROWS_PER_STRIP].lerp_((corrected - coding.log2_min) / span, strength)
+        stops = curves.gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
+        coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

@@ -9,10 +9,9 @@ from comfy_api.latest import io
 
 from ..gm_core.gain_map import limit_darkening
 from ..gm_core.model_info import GainMapModelInfo
-from ..gm_core.resample import upsample_gain_map
-from ..gm_core.tone import correct_tones
+from ..gm_core.tone import full_size_map
 from .engine import vae as vae_engine
-from .engine.load import TONE_KEY
+from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
 from .tensors import same_batch, to_bchw, to_image
 
@@ -86,13 +85,12 @@ class GainMapDecode(io.ComfyNode):
         guide: torch.Tensor | None = None,
         tone_correction: float = 1.0,
     ) -> io.NodeOutput:
-        info = samples.get("gmhdr") or GainMapModelInfo()
+        info = samples.get(INFO_KEY) or GainMapModelInfo()
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
             small, sdr = same_batch(samples=coded, guide=to_bchw(guide, "guide"))
-            coded = upsample_gain_map(small, sdr)
-            if tone_correction and (net := samples.get(TONE_KEY)):
-                correct_tones(coded, sdr, small=small, net=net, coding=info.coding, strength=tone_correction)
+            net = samples.get(TONE_KEY)
+            coded = full_size_map(small, sdr, coding=info.coding, net=net, strength=tone_correction)
         gain_map = info.coding.to_gain_map(coded, spec=info.spec)
         if guide is not None and info.coding.darkest < 1:
             gain_map = limit_darkening(

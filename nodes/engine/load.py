@@ -17,7 +17,6 @@ from comfy.model_patcher import ModelPatcher
 from ...gm_core import unet_keys
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
-from ...gm_core.tone import PREFIX as TONE_PREFIX
 from ...gm_core.tone import ToneNet
 from .model_file import check_is_gm_unet, read_header
 
@@ -43,7 +42,7 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     info = GainMapModelInfo.from_metadata(metadata)
     weights = unet_keys.to_ldm(comfy.utils.load_torch_file(str(path), safe_load=True))
     check_finite(weights, path.name)
-    context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), pop_tone_net(weights, path.name)
+    context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), ToneNet.pop_from(weights, path.name)
     # ComfyUI appends the condition after the noise, whatever order the model was trained in.
     if info.input_order == "sdr_gm":
         weights = unet_keys.swap_condition_first(weights)
@@ -53,13 +52,6 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     patcher.set_attachments(CONTEXT_KEY, check_context(context, patcher, path.name))
     patcher.set_attachments(TONE_KEY, tone_net)
     return patcher
-
-
-def pop_tone_net(weights: StateDict, name: str) -> ToneNet | None:
-    """The tone net that some files bring along, taken out of the UNet's weights."""
-    keys = [key for key in weights if key.startswith(TONE_PREFIX)]
-    tensors = {key.removeprefix(TONE_PREFIX): weights.pop(key) for key in keys}
-    return ToneNet.from_weights(tensors, name) if tensors else None
 
 
 def check_finite(weights: StateDict, name: str) -> None:

@@ -102,7 +102,7 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     train_tone.main(["--panoramas", str(folder), *rows, "--output", str(tone), "--minutes", "0.001"])
     quick = ["--decoder-steps", "2"]
     train.main(
-        ["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "4", *quick]
+        ["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "2", *quick]
     )
     parts = ["--unet", str(weights), "--teacher", str(folder), "--tone-net", str(tone)]
     export.main([*parts, "--output", str(tmp_path / "weights")])

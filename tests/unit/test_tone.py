@@ -11,8 +11,8 @@ from gm_core.tone import (
     STATISTICS,
     ToneCurves,
     ToneNet,
-    correct_tones,
     fit_curves,
+    full_size_map,
     picture_statistics,
     tone_consensus,
 )
@@ -70,7 +70,7 @@ def test_rising_curves_never_darken_brighter_greys(seed):
 
 
 def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor:
-    return correct_tones(coded.clone(), sdr, small=coded, net=random_net(), coding=CODING, **options)
+    return full_size_map(coded, sdr, coding=CODING, net=random_net(), **options)
 
 
 def test_full_strength_meets_the_net_s_curves_half_way():
@@ -106,7 +106,7 @@ def test_strength_zero_changes_nothing():
 def test_a_linear_map_has_no_stops_to_correct():
     sdr = picture(32, 32)
     with pytest.raises(GainMapError, match="linear"):
-        correct_tones(sdr.clone(), sdr, small=sdr, net=random_net(), coding=GainCoding())
+        full_size_map(sdr, sdr, net=random_net(), coding=GainCoding())
 
 
 def test_weights_come_back_as_the_same_net():

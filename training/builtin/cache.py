@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .samples import Sample, Scenes, make_sample, shrink
@@ -63,9 +65,7 @@ def write_shard(
         shard_rows(render_batch(scenes, seed, shard, range(start, min(start + 32, count)), size), autoencoder)
         for start in range(0, count, 32)
     ]
-    partial = path.with_suffix(".partial")
-    save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, partial)
-    partial.replace(path)
+    save_whole({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, path, {})
 
 
 def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, dict[str, Tensor]]:
@@ -77,10 +77,19 @@ def find(folder: Path | None, *patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern)) if folder else []
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """The folders that `load_scenes` reads."""
     parser.add_argument("--panoramas", type=Path, required=True, help="folder of equirectangular .hdr files")
     parser.add_argument("--photos", type=Path, help="folder of ordinary photos (.jpg)")
+
+
+def load_scenes(options: argparse.Namespace, **shares: float) -> Scenes:
+    return Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"), **shares)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_scene_arguments(parser)
     parser.add_argument("--teacher", type=Path, required=True, help="folder of TAESD's two safetensors files")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--size", type=int, default=64, help="pixels per side of a sample")
@@ -89,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"))
+    scenes = load_scenes(options)
     autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval()
     autoencoder = autoencoder.to(torch.bfloat16)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, mse_loss, smooth_l1_loss
 
 from gm_core.metrics import pu21_encode
+from gm_core.tone import hat_position
 
 from .samples import LOG2_MAX, LOG2_MIN
 
@@ -63,9 +64,8 @@ class PerceptualScale(nn.Module):
         self.register_buffer("table", pu21_encode(WHITE_NITS * torch.exp2(stops)).float())
 
     def forward(self, stops: Tensor) -> Tensor:
-        position = (stops.clamp(self.LOW, self.HIGH) - self.LOW) / (self.HIGH - self.LOW) * self.STEPS
-        below = position.detach().floor().clamp(0, self.STEPS - 1).long()
-        return torch.lerp(self.table[below], self.table[below + 1], position - below)
+        below, share = hat_position((stops - self.LOW) / (self.HIGH - self.LOW), self.STEPS + 1)
+        return torch.lerp(self.table[below], self.table[below + 1], share)
 
 
 def log_hdr(sdr: Tensor, gain: Tensor) -> Tensor:
@@ -91,15 +91,12 @@ def picture_error(scale: PerceptualScale, sdr: Tensor, gain: Tensor, wanted: Ten
     truth = truth - truth.amax(dim=1).flatten(1).quantile(0.9, dim=1).view(-1, 1, 1, 1)
     weight = torch.sigmoid(2 * (truth + 5)) * torch.sigmoid(2 * (TOP - truth))
     dims = (1, 2, 3)
-    shift = (weight * (truth - predicted)).sum(dims, keepdim=True) / weight.sum(dims, keepdim=True).clamp(
-        min=1
-    )
+    total = lambda values: values.sum(dims, keepdim=True)  # noqa: E731
+    shift = total(weight * (truth - predicted)) / total(weight).clamp(min=1)
     target = scale(truth.clamp(max=TOP))
     error = lambda stops: scale((predicted + stops).clamp(max=TOP)) - target  # noqa: E731
     slope = (error(shift + 0.1) - error(shift)) / 0.1
-    newton = (error(shift) * slope).sum(dims, keepdim=True) / slope.square().sum(dims, keepdim=True).clamp(
-        min=1
-    )
+    newton = total(error(shift) * slope) / total(slope.square()).clamp(min=1)
     squared = error(shift - newton.clamp(-0.7, 0.7)).square().mean(dim=dims)
     return 10 * torch.log10(squared + PU_FLOOR**2)
 

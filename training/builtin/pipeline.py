@@ -13,11 +13,10 @@ from torch import Tensor
 
 from gm_core.gain_map import limit_darkening, merge_hdr
 from gm_core.model_info import GainMapModelInfo
-from gm_core.resample import resize_to_working, upsample_gain_map
+from gm_core.resample import resize_to_working
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
-from gm_core.tone import PREFIX as TONE_PREFIX
-from gm_core.tone import ToneNet, correct_tones
+from gm_core.tone import ToneNet, full_size_map
 from gm_core.unet_keys import to_diffusers
 
 from .autoencoder import TinyAutoencoder
@@ -41,10 +40,9 @@ class BuiltinModel:
         with safe_open(folder / UNET_FILE, framework="pt") as file:
             info = GainMapModelInfo.from_metadata(file.metadata())
         weights = {key: value.float() for key, value in load_file(folder / UNET_FILE).items()}
+        tone_net = ToneNet.pop_from(weights, UNET_FILE)
         unet = make_unet().eval()
         unet.load_state_dict(to_diffusers({k: v for k, v in weights.items() if not k.startswith("gmhdr.")}))
-        tone = {k.removeprefix(TONE_PREFIX): v for k, v in weights.items() if k.startswith(TONE_PREFIX)}
-        tone_net = ToneNet.from_weights(tone, UNET_FILE) if tone else None
         return cls(unet, TinyAutoencoder().load_exported(folder / VAE_FILE).eval(), info, tone_net)
 
     @torch.no_grad()
@@ -61,10 +59,7 @@ class BuiltinModel:
     def full_size_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
         """The coded map `[B,3,H,W]` in [0,1] at the size of `sdr`, its tones corrected."""
         small = self.coded_gain_map(sdr, steps=steps, seed=seed)
-        coded = upsample_gain_map(small, sdr)
-        if self.tone_net:
-            correct_tones(coded, sdr, small=small, net=self.tone_net, coding=self.info.coding)
-        return coded
+        return full_size_map(small, sdr, coding=self.info.coding, net=self.tone_net)
 
     def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
         """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""

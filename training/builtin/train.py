@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
+
+from training.export import save_whole
 
 from .cache import read_shards
 from .objective import (
@@ -62,8 +64,7 @@ class LatentPool:
         names = list(self.shards)
         first = self.shards[names[int(torch.randint(len(names), (), generator=self.generator))]]
         alike = [s for s in self.shards.values() if s["sdr"].shape[1:] == first["sdr"].shape[1:]]
-        parts = 4
-        drawn = [self._draw(alike, size // parts) for _ in range(parts)]
+        drawn = [self._draw(alike, len(part)) for part in torch.arange(size).chunk(4)]
         rows = {name: torch.cat([part[name] for part in drawn]).float() for name in first}
         rows["sdr_small"] /= 255
         noise = CONDITION_NOISE * torch.randn(rows["sdr"].shape, generator=self.generator)
@@ -105,14 +106,16 @@ class Objective:
         return loss, decibels.detach()
 
 
-def learning_rate(progress: float, step: int, peak: float) -> float:
-    """Warm-up over 50 steps, then a cosine to zero over the set time."""
-    return peak * min(step / 50, 1) * 0.5 * (1 + math.cos(math.pi * progress))
+def learning_rate(progress: float, step: int, peak: float, *, warmup: int = 50) -> float:
+    """Warm-up over some steps, then a cosine to zero over the set time."""
+    return peak * min(step / warmup, 1) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @torch.no_grad()
-def update_average(average: torch.nn.Module, model: torch.nn.Module, step: int) -> None:
-    decay = min(0.998, (1 + step) / (10 + step))
+def update_average(
+    average: torch.nn.Module, model: torch.nn.Module, step: int, *, longest: float = 0.998
+) -> None:
+    decay = min(longest, (1 + step) / (10 + step))
     for kept, new in zip(average.parameters(), model.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
 
@@ -156,9 +159,7 @@ def train(options: argparse.Namespace) -> None:
 
 def save(average: torch.nn.Module, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({key: value.contiguous() for key, value in average.state_dict().items()}, partial)
-    partial.replace(path)
+    save_whole({key: value.contiguous() for key, value in average.state_dict().items()}, path, {})
 
 
 def main(arguments: list[str] | None = None) -> None:

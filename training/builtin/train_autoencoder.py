@@ -14,15 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
+from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
-from .cache import find, render_batch, to_bchw
-from .samples import Scenes
+from .cache import add_scene_arguments, load_scenes, render_batch, to_bchw
 from .unet import make_unet, text_context
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def loss_of(
 
 def train(options: argparse.Namespace) -> None:
     torch.manual_seed(options.seed)
-    scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"), photo_share=0.4)
+    scenes = load_scenes(options, photo_share=0.4)
     teacher = TinyAutoencoder().load_teacher(options.teacher).eval()
     student = TinyAutoencoder().load_teacher(options.teacher)
     if options.resume:
@@ -91,13 +91,12 @@ def train(options: argparse.Namespace) -> None:
             log.info("step %d  %.0f %%  loss %.4f", step, 100 * progress, running / 20)
             running = 0.0
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(student.state_for_comfyui(), options.output)
+    save_whole(student.state_for_comfyui(), options.output, {})
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--panoramas", type=Path, required=True)
-    parser.add_argument("--photos", type=Path)
+    add_scene_arguments(parser)
     parser.add_argument("--teacher", type=Path, required=True, help="folder of TAESD's two safetensors files")
     parser.add_argument("--unet", type=Path, help="averaged weights from training.builtin.train")
     parser.add_argument("--resume", type=Path, help="an earlier output to go on from")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
-import math
 import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.tone import ToneCurves, ToneNet, picture_statistics
+from training.export import save_whole
 
-from .cache import find, sample_rng, to_bchw
+from .cache import add_scene_arguments, find, load_scenes, sample_rng, to_bchw
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
 from .samples import SCENE_SIDE, Scenes, make_sample
+from .train import learning_rate, update_average
 
 log = logging.getLogger(__name__)
 PIXELS = 768
@@ -82,17 +83,13 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     start, step, running = time.monotonic(), 0, 0.0
     while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
-        optimiser.param_groups[0]["lr"] = (
-            lr * min((step + 1) / 100, 1) * 0.5 * (1 + math.cos(math.pi * progress))
-        )
+        optimiser.param_groups[0]["lr"] = learning_rate(progress, step + 1, lr, warmup=100)
         loss, decibels = loss_of(net, rows, torch.randint(len(rows["sdr"]), (batch,)), scale)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         step, running = step + 1, running + float(decibels)
-        with torch.no_grad():
-            for kept, new in zip(average.parameters(), net.parameters(), strict=True):
-                kept.lerp_(new, 1 - min(0.999, (1 + step) / (10 + step)))
+        update_average(average, net, step, longest=0.999)
         if step % 500 == 0:
             log.info("step %d  %.0f %%  picture %.3f dB", step, 100 * progress, running / 500)
             running = 0.0
@@ -101,8 +98,7 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--panoramas", type=Path, required=True, help="folder of equirectangular .hdr files")
-    parser.add_argument("--photos", type=Path, help="folder of ordinary photos (.jpg)")
+    add_scene_arguments(parser)
     parser.add_argument("--rows", type=Path, required=True, help="folder that keeps the gathered samples")
     parser.add_argument("--output", type=Path, help="trained net (.safetensors); without it, only gather")
     parser.add_argument("--samples", type=int, default=60000)
@@ -114,17 +110,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(options.seed)
     options.rows.mkdir(parents=True, exist_ok=True)
-    scenes = Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"))
+    scenes = load_scenes(options)
     size = options.part_size
     for part in range(-(-options.samples // size)):
         path = options.rows / f"{options.seed}_{part:04d}.safetensors"
         if not path.exists():
-            save_file(gather(scenes, options.seed, part, size), path)
+            save_whole(gather(scenes, options.seed, part, size), path, {})
             log.info("gathered %d samples", (part + 1) * size)
     if options.output:
         parts = [load_file(path) for path in find(options.rows, "*.safetensors")]
         rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        save_file(fit(rows, width=options.width, minutes=options.minutes).state_dict(), options.output)
+        save_whole(fit(rows, width=options.width, minutes=options.minutes).state_dict(), options.output, {})
 
 
 if __name__ == "__main__":
