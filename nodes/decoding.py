@@ -24,7 +24,8 @@ def tile_inputs() -> list[io.Int.Input]:
             min=0,
             max=4096,
             step=64,
-            tooltip="Decode in tiles of this many pixels to save memory. 0 = the whole picture at once.",
+            tooltip="Decode in tiles of this many pixels to save memory. 0 = the whole picture at once; "
+            "1 to 383 count as 384.",
         ),
         io.Int.Input(
             "overlap",

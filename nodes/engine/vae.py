@@ -53,7 +53,7 @@ def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int =
     """Latent [B,4,h,w] -> coded gain map [B,3,8h,8w] in [0,1], decoded in fp32.
 
     Args:
-        tile_size: side of a tile in pixels, 0 = the whole picture at once.
+        tile_size: side of a tile in pixels, 0 = the whole picture at once; see `tiles.SMALLEST_TILE`.
         overlap: pixels over which neighbouring tiles fade into each other.
 
     Raises:
