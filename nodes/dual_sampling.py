@@ -6,12 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .engine.conditioning import Conditioning
 from .engine.dual import MODES
-from .engine.latents import gain_map_pass, sample_like_ksampler, sample_with_guider
+from .engine.latents import Latent, gain_map_pass, sample_like_ksampler, sample_with_guider
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
-
-Latent = dict[str, Any]
-Conditioning = list[list[Any]]
 
 CONDITION_TOOLTIP = (
     "What the gain map is painted after. 'trajectory': the SDR picture as it is at the same step (the "

@@ -8,8 +8,8 @@ from comfy_api.latest import io
 from ..gm_core.color import convert_primaries
 from ..gm_core.gain_map import GainMapSpec, cap_gain, merge_hdr, scale_gain
 from ..gm_core.resample import upsample_gain_map
+from .gain_map_pictures import ENCODINGS, picture_coding
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
-from .loading_gain_map import ENCODINGS, picture_coding
 from .tensors import check_same_size, same_batch, to_bchw, to_image, to_mask
 
 NO_CAP = 16.0

@@ -60,10 +60,10 @@ def why_unreadable(name: str) -> bool | str:
     return True
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(path: Path) -> str:
     """Changes when the file does."""
-    status = input_path(name).stat()
-    return f"{name} {status.st_mtime_ns} {status.st_size}"
+    status = path.stat()
+    return f"{path} {status.st_mtime_ns} {status.st_size}"
 
 
 def to_bchw_array(array: np.ndarray) -> torch.Tensor:

@@ -48,16 +48,8 @@ def prefix_input() -> io.String.Input:
     )
 
 
-def white_input() -> io.Float.Input:
-    return io.Float.Input(
-        "white_nits",
-        default=203.0,
-        min=1.0,
-        max=10000.0,
-        step=1.0,
-        tooltip="Luminance of SDR white, written as metadata. Pixels do not change with it. "
-        "203 is BT.2408's; the paper's figures use 100.",
-    )
+def white_input(tooltip: str) -> io.Float.Input:
+    return io.Float.Input("white_nits", default=203.0, min=1.0, max=10000.0, step=1.0, tooltip=tooltip)
 
 
 def seed_input(tooltip: str, name: str = "seed") -> io.Int.Input:

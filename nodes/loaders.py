@@ -11,6 +11,7 @@ from ..gm_core.errors import ModelFileError
 from .engine.load import DTYPES, load_gm_unet
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.vae import load_vae
+from .input_files import fingerprint
 
 BUILT_IN = "built-in default"
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -81,8 +82,7 @@ class LoadGMUNet(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, unet_name: str, weight_dtype: str) -> str:
-        status = unet_path(unet_name).stat()
-        return f"{unet_name} {weight_dtype} {status.st_mtime_ns} {status.st_size}"
+        return f"{fingerprint(unet_path(unet_name))} {weight_dtype}"
 
 
 NODES: list[type[io.ComfyNode]] = [LoadGMUNet]

@@ -76,7 +76,7 @@ class LoadHDR(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image: str, convert_to: str) -> str:
-        return f"{fingerprint(image)} {convert_to}"
+        return f"{fingerprint(input_path(image))} {convert_to}"
 
 
 def sdr_of(picture: HDRImage, hdr: torch.Tensor) -> torch.Tensor:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 from comfy_api.latest import io
 
 from ..gm_core.codecs.files import read_image
 from ..gm_core.errors import ImageReadError
-from ..gm_core.gain_coding import GainCoding
-from ..gm_core.gain_map import GainMapSpec
 from ..gm_core.model_info import GainMapModelInfo
+from .gain_map_pictures import ENCODINGS, picture_coding
 from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import GAIN_MAP_TOOLTIP, qmax_input
 from .tensors import to_image
 
 FROM_FILE = "as in the file"
-ENCODINGS = ("linear", "log2")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-def picture_coding(encoding: str, spec: GainMapSpec) -> GainCoding:
-    """The coding of a picture that says nothing itself: log2 runs from no gain to 1 + qmax."""
-    return GainCoding() if encoding == "linear" else GainCoding("log2", 0.0, math.log2(1 + spec.qmax))
 
 
 class LoadGainMap(io.ComfyNode):
@@ -68,7 +59,7 @@ class LoadGainMap(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, image: str, encoding: str, qmax: float) -> str:
-        return f"{fingerprint(image)} {encoding} {qmax}"
+        return f"{fingerprint(input_path(image))} {encoding} {qmax}"
 
 
 NODES: list[type[io.ComfyNode]] = [LoadGainMap]

@@ -13,7 +13,7 @@ from ..gm_core.color import convert_primaries
 from ..gm_core.errors import ImageReadError
 from .engine.host import check_interrupted, progress_bar
 from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
-from .inputs import HDR_TOOLTIP, primaries_input
+from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import to_image
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
@@ -90,14 +90,7 @@ class LoadVideo(io.ComfyNode):
             inputs=[
                 file_input(SUFFIXES, "video", io.UploadType.video),
                 *range_inputs(),
-                io.Float.Input(
-                    "white_nits",
-                    default=203.0,
-                    min=1.0,
-                    max=10000.0,
-                    step=1.0,
-                    tooltip="Luminance that becomes SDR white, 1.0. 203 is BT.2408's.",
-                ),
+                white_input("Luminance that becomes SDR white, 1.0. 203 is BT.2408's."),
                 primaries_input("Primaries of the output. The other HDR nodes expect bt709.", "convert_to"),
             ],
             outputs=[
@@ -128,7 +121,7 @@ class LoadVideo(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, video: str, **settings: float | str) -> str:
-        return f"{fingerprint(video)} {sorted(settings.items())}"
+        return f"{fingerprint(input_path(video))} {sorted(settings.items())}"
 
 
 NODES: list[type[io.ComfyNode]] = [LoadVideo]

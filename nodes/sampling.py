@@ -10,13 +10,12 @@ from comfy_api.latest import io
 from ..gm_core.errors import GainMapError
 from ..gm_core.resample import resize_to_working
 from .engine import vae as vae_engine
-from .engine.conditioning import gain_map_text
-from .engine.load import gain_map_latent, model_info
+from .engine.conditioning import Conditioning, gain_map_text
+from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
 from .engine.upconvert import sample_gain_map
-from .inputs import sampler_inputs, seed_input
+from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
 from .tensors import to_bchw, to_image
 
-DEFAULT_STEPS = 30
 LARGEST_OWN_SIDE = 768
 
 
@@ -51,7 +50,7 @@ class UpconvertSampler(io.ComfyNode):
             category="GM-HDR/sampling",
             description="Paints the gain map of a finished SDR picture. The picture itself is not changed.",
             inputs=[
-                io.Model.Input("gm_model", tooltip="From Load GM UNet."),
+                gm_model_input(),
                 io.Vae.Input(
                     "vae", tooltip="Shows the SDR picture to the model. From Load GM UNet, or any SD 1.5 VAE."
                 ),
@@ -67,7 +66,7 @@ class UpconvertSampler(io.ComfyNode):
                     "Without it the text stored in the model file is used.",
                 ),
             ],
-            outputs=[io.Latent.Output(display_name="gain_map", tooltip="Decode it with GM VAE Decode.")],
+            outputs=[gain_map_latent_output()],
         )
 
     @classmethod
@@ -81,7 +80,7 @@ class UpconvertSampler(io.ComfyNode):
         sampler_name: str,
         scheduler: str,
         working_side: int,
-        positive: list | None = None,
+        positive: Conditioning | None = None,
     ) -> io.NodeOutput:
         info = model_info(gm_model)
         text = gain_map_text(gm_model, positive, name="positive")

@@ -11,7 +11,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.sanitize import sanitize
 from .engine.host import check_interrupted, progress_bar
-from .output_files import Destination, SavedFiles
+from .output_files import SavedFiles, destination
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,17 @@ def cleaned(picture: torch.Tensor, *, keep_negative: bool = False) -> tuple[np.n
     return clean, str(counts) if counts.total else ""
 
 
-def save_batch(count: int, target: Destination, suffix: str, encode: Encoder) -> SavedFiles:
-    """Encodes and writes picture after picture; stops between two when the user cancels."""
-    bar = progress_bar(count)
+def save_batch(pictures: torch.Tensor, prefix: str, suffix: str, encode: Encoder) -> SavedFiles:
+    """Encodes and writes picture after picture of a batch [B,C,H,W]; stops between two when the user cancels.
+
+    Raises:
+        ImageWriteError: the prefix leads out of ComfyUI's output folder, or a file cannot be written.
+    """
+    height, width = pictures.shape[-2:]
+    target = destination(prefix, width, height)
+    bar = progress_bar(len(pictures))
     saved = SavedFiles()
-    for number in range(count):
+    for number in range(len(pictures)):
         check_interrupted()
         data, replaced = encode(number)
         result = target.claim(number, suffix, data)

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..gm_core.codecs.avif import LOSSLESS, encode_avif
 from ..gm_core.codecs.exif import exif_block
 from .inputs import HDR_TOOLTIP, prefix_input
-from .output_files import destination, report, workflow_metadata
+from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
 from .saving_pq import pq_inputs, pq_picture
 from .tensors import to_bchw
@@ -73,8 +73,7 @@ class SaveAVIF(io.ComfyNode):
             )
             return data, replaced
 
-        height, width = linear.shape[-2:]
-        return report(save_batch(len(linear), destination(filename_prefix, width, height), ".avif", encode))
+        return report(save_batch(linear, filename_prefix, ".avif", encode))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveAVIF]

@@ -13,13 +13,17 @@ from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr
 from ..gm_core.color import PRIMARIES, convert_primaries
 from ..gm_core.gain_map import GainMapSpec
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, qmax_input, white_input
-from .output_files import destination, preview, report, workflow_metadata
+from .output_files import preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import check_same_size, same_batch, to_bchw, to_mask
 
 UNCHANGED = "unchanged"
 LAYERS = {"sdr": "sdr", "gain_map": "gainmap"}
 """Input -> layer name in the file."""
+WHITE_TOOLTIP = (
+    "Luminance of SDR white, written as metadata. Pixels do not change with it. "
+    "203 is BT.2408's; the paper's figures use 100."
+)
 
 
 def format_inputs() -> list[io.Combo.Input]:
@@ -71,7 +75,7 @@ class SaveEXR(io.ComfyNode):
                 io.Image.Input("hdr", tooltip=HDR_TOOLTIP),
                 prefix_input(),
                 *format_inputs(),
-                white_input(),
+                white_input(WHITE_TOOLTIP),
                 *layer_inputs(),
             ],
             outputs=[],
@@ -102,9 +106,7 @@ class SaveEXR(io.ComfyNode):
             "half": bit_depth == "half",
             "compression": compression,
         }
-        height, width = linear.shape[-2:]
-        folder = destination(filename_prefix, width, height)
-        files = save_batch(len(pictures["hdr"]), folder, ".exr", partial(encode, pictures, options))
+        files = save_batch(pictures["hdr"], filename_prefix, ".exr", partial(encode, pictures, options))
         return report(files, preview(convert_primaries(linear, target, "bt709")))
 
 

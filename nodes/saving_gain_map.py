@@ -1,22 +1,21 @@
-"""Writing a gain map as a picture that HDR Recombine and other programs can use again."""
+"""Writing a gain map as a picture that says how to read it, for Load Gain Map and other programs."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.png import encode_png16
-from ..gm_core.gain_coding import GainCoding
 from ..gm_core.gain_map import GainMapSpec
 from ..gm_core.model_info import GainMapModelInfo
+from .gain_map_pictures import picture_coding
 from .inputs import prefix_input, qmax_input
-from .output_files import destination, report, workflow_metadata
+from .output_files import report, workflow_metadata
 from .saving import HIDDEN, pixels, save_batch
 from .tensors import to_bchw
 
 SMALLEST_LOG2_GAIN = -8.0
+"""A gain of 1/256: darker than any model's map goes."""
 MODEL_ENTRIES = (
     "gmhdr.qmax",
     "gmhdr.gamma",
@@ -25,13 +24,6 @@ MODEL_ENTRIES = (
     "gmhdr.log2_min",
     "gmhdr.log2_max",
 )
-
-
-def coding_for(encoding: str, spec: GainMapSpec) -> GainCoding:
-    """The coding of a saved gain map; log2 reaches from a gain of 1/256 to 1 + qmax."""
-    if encoding == "linear":
-        return GainCoding()
-    return GainCoding("log2", SMALLEST_LOG2_GAIN, math.log2(1 + spec.qmax))
 
 
 class SaveGainMap(io.ComfyNode):
@@ -66,7 +58,7 @@ class SaveGainMap(io.ComfyNode):
         cls, gain_map: torch.Tensor, qmax: float, filename_prefix: str, encoding: str
     ) -> io.NodeOutput:
         spec = GainMapSpec(qmax=qmax)
-        coding = coding_for(encoding, spec)
+        coding = picture_coding(encoding, spec, log2_min=SMALLEST_LOG2_GAIN)
         stated = GainMapModelInfo(spec=spec, coding=coding).to_metadata()
         text = {key: stated[key] for key in MODEL_ENTRIES} | workflow_metadata(cls.hidden)
         maps = to_bchw(gain_map, "gain_map")
@@ -77,8 +69,7 @@ class SaveGainMap(io.ComfyNode):
             data = encode_png16(pixels(coded), text=text)
             return data, f"{nan} NaN -> no gain" if nan else ""
 
-        height, width = maps.shape[-2:]
-        return report(save_batch(len(maps), destination(filename_prefix, width, height), ".png", encode))
+        return report(save_batch(maps, filename_prefix, ".png", encode))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveGainMap]

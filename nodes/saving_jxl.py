@@ -10,7 +10,7 @@ from ..gm_core.codecs.jxl import encode_jxl
 from ..gm_core.codecs.jxl_metadata import with_exif
 from ..gm_core.color import convert_primaries
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
-from .output_files import destination, preview, report, workflow_metadata
+from .output_files import preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import to_bchw
 
@@ -50,9 +50,7 @@ class SaveJXL(io.ComfyNode):
             data = encode_jxl(picture, effort=effort)
             return (data if exif is None else with_exif(data, exif)), replaced
 
-        height, width = linear.shape[-2:]
-        files = save_batch(len(linear), destination(filename_prefix, width, height), ".jxl", encode)
-        return report(files, preview(linear))
+        return report(save_batch(linear, filename_prefix, ".jxl", encode), preview(linear))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveJXL]

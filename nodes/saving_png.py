@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.png import encode_png_pq
 from .inputs import HDR_TOOLTIP, prefix_input
-from .output_files import destination, report, workflow_metadata
+from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
 from .saving_pq import pq_inputs, pq_picture
 from .tensors import to_bchw
@@ -38,8 +38,7 @@ class SavePNG(io.ComfyNode):
             picture, replaced = pq_picture(linear[number], primaries, white_nits)
             return encode_png_pq(picture, primaries="bt2020", white_nits=white_nits, text=text), replaced
 
-        height, width = linear.shape[-2:]
-        return report(save_batch(len(linear), destination(filename_prefix, width, height), ".png", encode))
+        return report(save_batch(linear, filename_prefix, ".png", encode))
 
 
 NODES: list[type[io.ComfyNode]] = [SavePNG]

@@ -7,26 +7,18 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.color import PQ_PEAK_NITS, convert_primaries
-from .inputs import primaries_input
+from .inputs import primaries_input, white_input
 from .saving import cleaned
-
-SOURCE_TOOLTIP = "Primaries of the HDR picture; the file is bt2020."
 
 
 def pq_inputs() -> list[io.Input]:
-    return [primaries_input(SOURCE_TOOLTIP), nits_input()]
-
-
-def nits_input() -> io.Float.Input:
-    return io.Float.Input(
-        "white_nits",
-        default=203.0,
-        min=1.0,
-        max=10000.0,
-        step=1.0,
-        tooltip="Luminance of SDR white in the file: PQ codes are absolute. 203 is what BT.2408 and browsers "
-        "take as SDR white.",
-    )
+    return [
+        primaries_input("Primaries of the HDR picture; the file is bt2020."),
+        white_input(
+            "Luminance of SDR white in the file: PQ codes are absolute. 203 is what BT.2408 and browsers "
+            "take as SDR white."
+        ),
+    ]
 
 
 def pq_picture(picture: torch.Tensor, primaries: str, white_nits: float) -> tuple[np.ndarray, str]:

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ..gm_core.codecs.radiance import encode_radiance
 from ..gm_core.color import convert_primaries
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
-from .output_files import destination, preview, report
+from .output_files import preview, report
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import to_bchw
 
@@ -39,9 +39,7 @@ class SaveRadiance(io.ComfyNode):
             picture, replaced = cleaned(linear[number])
             return encode_radiance(picture), replaced
 
-        height, width = linear.shape[-2:]
-        files = save_batch(len(linear), destination(filename_prefix, width, height), ".hdr", encode)
-        return report(files, preview(linear))
+        return report(save_batch(linear, filename_prefix, ".hdr", encode), preview(linear))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveRadiance]

@@ -12,7 +12,7 @@ from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
 from ..gm_core.codecs.ultrahdr import encode_ultrahdr
 from ..gm_core.color import convert_primaries
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
-from .output_files import destination, report, workflow_metadata
+from .output_files import report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import check_same_size, same_batch, to_bchw
 
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 def workflow_exif(metadata: dict[str, str]) -> bytes | None:
     """Exif block with prompt and workflow; None if there is nothing to store or a JPEG has no room for it."""
-    block = exif_block(metadata) or b""
-    if len(block) > MAX_JPEG_BYTES:
+    block = exif_block(metadata)
+    if block is not None and len(block) > MAX_JPEG_BYTES:
         log.warning("The workflow is too large for a JPEG (%d bytes) and is left out of it.", len(block))
         return None
-    return block or None
+    return block
 
 
 class SaveUltraHDR(io.ComfyNode):
@@ -91,8 +91,7 @@ class SaveUltraHDR(io.ComfyNode):
             )
             return data, replaced
 
-        height, width = linear.shape[-2:]
-        return report(save_batch(len(linear), destination(filename_prefix, width, height), ".jpg", encode))
+        return report(save_batch(linear, filename_prefix, ".jpg", encode))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveUltraHDR]

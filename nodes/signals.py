@@ -6,20 +6,15 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.hdr_signal import SIGNALS, decode_signal, encode_signal
-from .inputs import HDR_TOOLTIP, primaries_input
+from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import to_bchw, to_image
 
 
 def signal_inputs(tooltip: str) -> list[io.Input]:
     return [
         io.Combo.Input("color_space", options=list(SIGNALS), default="HDR PQ", tooltip=tooltip),
-        io.Float.Input(
-            "white_nits",
-            default=203.0,
-            min=1.0,
-            max=10000.0,
-            step=1.0,
-            tooltip="Luminance of SDR white in PQ and HLG. ComfyUI's own nodes use 203. Not used for linear.",
+        white_input(
+            "Luminance of SDR white in PQ and HLG. ComfyUI's own nodes use 203. Not used for linear."
         ),
     ]
 

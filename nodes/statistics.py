@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from ..gm_core.statistics import HDRStatistics, hdr_statistics
 from .engine.messages import show_text
 from .histogram import histogram_picture
-from .inputs import HDR_TOOLTIP, primaries_input
+from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import to_bchw
 
 
@@ -40,14 +40,7 @@ class Statistics(io.ComfyNode):
                 io.Image.Input("hdr", tooltip=HDR_TOOLTIP + " A batch is measured as one."),
                 primaries_input("Primaries of the HDR picture."),
                 primaries_input("Colours outside this gamut are counted.", "gamut"),
-                io.Float.Input(
-                    "white_nits",
-                    default=203.0,
-                    min=1.0,
-                    max=10000.0,
-                    step=1.0,
-                    tooltip="Luminance of SDR white. 203 is BT.2408's; the paper's figures use 100.",
-                ),
+                white_input("Luminance of SDR white. 203 is BT.2408's; the paper's figures use 100."),
             ],
             outputs=statistics_outputs(),
         )

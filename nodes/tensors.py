@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..gm_core.errors import GainMapError
-
-VAE_CROP = 8
+from ..gm_core.resample import LATENT_STRIDE
 
 
 def to_bchw(image: torch.Tensor, name: str) -> torch.Tensor:
@@ -70,7 +69,7 @@ def fit_to_sdr(gain_map: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
     missing = [s - g for s, g in zip(sdr.shape[-2:], gain_map.shape[-2:], strict=True)]
     if missing == [0, 0]:
         return gain_map
-    if not all(0 <= m < VAE_CROP for m in missing):
+    if not all(0 <= m < LATENT_STRIDE for m in missing):
         raise GainMapError(
             f"The gain map is {size_of(gain_map)} but the SDR picture is {size_of(sdr)}. "
             "Connect the SDR picture to 'guide' of GM VAE Decode, which resizes the gain map along its edges."

@@ -22,13 +22,12 @@ from ...gm_core.resample import LATENT_STRIDE, working_size
 from ...gm_core.trajectory import ConstantCondition, Trajectory
 from .conditioning import Conditioning
 from .guider import ConditionSource, sample_branch
-from .load import model_info
+from .load import DEFAULT_STEPS, model_info
 from .progress import DualProgress
 from .record import recording
 
 MODES = ("auto", "trajectory", "final")
 SD15_SCALE = 0.18215
-DEFAULT_STEPS = 30
 
 
 @dataclass(frozen=True)

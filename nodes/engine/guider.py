@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import comfy.model_management
 import comfy.utils
@@ -28,14 +28,20 @@ class ConditionSource(Protocol):
 class GainMapGuider(CFGGuider):
     """A guider whose condition is an SDR latent that may change from call to call."""
 
-    def __init__(self, gm_model, source: ConditionSource) -> None:
+    def __init__(self, gm_model: ModelPatcher, source: ConditionSource) -> None:
         super().__init__(gm_model)
         self.source = source
 
-    def set_conds(self, positive) -> None:
+    def set_conds(self, positive: Conditioning) -> None:
         self.inner_set_conds({"positive": positive})
 
-    def predict_noise(self, x, timestep, model_options={}, seed=None):  # noqa: B006 - the signature of core
+    def predict_noise(
+        self,
+        x: torch.Tensor,
+        timestep: torch.Tensor,
+        model_options: dict[str, Any] = {},  # noqa: B006 - the signature of core
+        seed: int | None = None,
+    ) -> torch.Tensor:
         condition = self.source.next(timestep).to(x)
         positive = self.conds["positive"]
         for cond in positive:

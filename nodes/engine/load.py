@@ -24,6 +24,8 @@ INFO_KEY = "gmhdr"
 CONTEXT_KEY = "gmhdr_text_context"
 TONE_KEY = "gmhdr_tone"
 DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+DEFAULT_STEPS = 30
+"""Of models that do not say how many they need."""
 PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
 
 StateDict = dict[str, torch.Tensor]
