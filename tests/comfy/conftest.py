@@ -11,13 +11,15 @@ import importlib
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+
+from tests.comfy.pictures import PROMPT, WORKFLOW
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -160,3 +162,44 @@ def comfy(host: Host) -> ModuleType:
 @pytest.fixture
 def output(host: Host) -> Path:
     return host.base / "output"
+
+
+@pytest.fixture
+def hidden(host: Host) -> dict:
+    """Prompt and workflow as the executor hands them to a saver."""
+    from comfy_api.latest import io
+
+    return {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}}
+
+
+@pytest.fixture
+def save(host: Host) -> Callable[..., tuple[list[Path], list[str]]]:
+    """Runs a saver: its files in the order the browser is told, and its warnings."""
+
+    def run(node_id: str, hdr: torch.Tensor, **inputs: Any) -> tuple[list[Path], list[str]]:
+        if node_id == "GMHDRSaveUltraHDR":
+            inputs.setdefault("sdr", (hdr / hdr.nan_to_num(posinf=0).max()).clamp(0, 1).sqrt())
+        name = "gain_map" if node_id == "GMHDRSaveGainMap" else "hdr"
+        shown = host.call(node_id, **{name: hdr}, **inputs).ui
+        files = [entry for entry in shown["images"] if entry["type"] == "output"]
+        return [host.base / "output" / f["subfolder"] / f["filename"] for f in files], shown.get("text", [])
+
+    return run
+
+
+@pytest.fixture
+def read(host: Host) -> Callable[[Path], Any]:
+    return host.module("gm_core.codecs.files").read_image
+
+
+@pytest.fixture
+def cancel_at(comfy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """The user presses Cancel when the progress bar reaches a value."""
+
+    def arrange(step: int) -> None:
+        def hook(value: int, total: int, preview: Any, **_: Any) -> None:
+            comfy.model_management.interrupt_current_processing(value == step)
+
+        monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+
+    return arrange

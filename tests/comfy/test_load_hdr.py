@@ -7,11 +7,9 @@ import shutil
 import pytest
 import torch
 
+from tests.comfy.pictures import hdr_picture
+
 READ_ONLY_FOLDERS = "outside ComfyUI's"
-
-
-def hdr_picture(height=32, width=48, peak=60.0):
-    return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0)) ** 4 * peak
 
 
 @pytest.fixture
@@ -36,12 +34,12 @@ def check_split(host, hdr, sdr, gain_map, qmax) -> None:
 def test_exr_without_an_sdr_picture(host, saved) -> None:
     original = hdr_picture()
     hdr, sdr, gain_map, qmax, mask = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=original)).args
-    assert torch.equal(hdr, original) and mask.shape == (1, 32, 48) and not mask.any()
+    assert torch.equal(hdr, original) and mask.shape == (1, 24, 40) and not mask.any()
     check_split(host, hdr, sdr, gain_map, qmax)
 
 
 def test_ultra_hdr_splits_into_the_picture_that_was_saved(host, saved) -> None:
-    original = hdr_picture(64, 64)
+    original = hdr_picture(height=64, width=64)
     base = (original / 60).sqrt()
     name = saved("GMHDRSaveUltraHDR", hdr=original, sdr=base)
     hdr, sdr, gain_map, qmax, _ = host.call("GMHDRLoadHDR", image=name).args
@@ -66,7 +64,7 @@ def test_primaries_of_the_file_are_converted(host, saved) -> None:
 
 
 def test_alpha_becomes_a_mask(host, saved) -> None:
-    mask = torch.zeros(1, 32, 48)
+    mask = torch.zeros(1, 24, 40)
     mask[:, :9] = 1
     name = saved("GMHDRSaveEXR", hdr=hdr_picture(), mask=mask)
     assert torch.equal(host.call("GMHDRLoadHDR", image=name).args[4], mask)
@@ -82,7 +80,7 @@ def test_names_as_core_writes_them(host) -> None:
     entry = host.call("GMHDRSaveEXR", hdr=hdr_picture()).ui["images"][-1]
     name = f"{entry['subfolder']}/{entry['filename']} [output]"
     assert host.node("GMHDRLoadHDR").validate_inputs(image=name) is True
-    assert host.call("GMHDRLoadHDR", image=name).args[0].shape == (1, 32, 48, 3)
+    assert host.call("GMHDRLoadHDR", image=name).args[0].shape == (1, 24, 40, 3)
 
 
 @pytest.mark.parametrize(

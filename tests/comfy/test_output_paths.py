@@ -13,10 +13,10 @@ PIXEL = torch.ones(1, 1, 1, 3)
 
 
 @pytest.fixture
-def save(host):
-    def run(prefix, hdr=PIXEL):
-        entry = host.call("GMHDRSaveRadiance", hdr=hdr, filename_prefix=prefix).ui["images"][-1]
-        return host.base / "output" / entry["subfolder"] / entry["filename"]
+def save_as(save):
+    def run(prefix):
+        (path,), _ = save("GMHDRSaveRadiance", PIXEL, filename_prefix=prefix)
+        return path
 
     return run
 
@@ -46,54 +46,54 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("prefix", HOSTILE)
-def test_hostile_prefixes_are_refused_and_leave_nothing(host, save, prefix) -> None:
+def test_hostile_prefixes_are_refused_and_leave_nothing(host, save_as, prefix) -> None:
     before = everything(host.base)
     with pytest.raises(ValueError, match="filename_prefix"):
-        save(prefix)
+        save_as(prefix)
     assert everything(host.base) == before
 
 
 @pytest.mark.parametrize(
     "prefix", ["photo", "a b/c", "ünï/🌅 dawn", "sub\\folder\\x", "%year%/%width%x%height%"]
 )
-def test_ordinary_prefixes(save, output, prefix) -> None:
-    path = save(prefix)
+def test_ordinary_prefixes(save_as, output, prefix) -> None:
+    path = save_as(prefix)
     assert path.is_file() and path.is_relative_to(output)
 
 
 @pytest.mark.parametrize("prefix", ["tray/", "tray\\", "tray//"[:-1], ""])
-def test_a_trailing_slash_names_a_folder_and_overwrites_nothing(save, prefix) -> None:
-    first, second = save(prefix), save(prefix)
+def test_a_trailing_slash_names_a_folder_and_overwrites_nothing(save_as, prefix) -> None:
+    first, second = save_as(prefix), save_as(prefix)
     assert first != second and first.is_file() and second.is_file()
     assert first.name.startswith("ComfyUI_")
 
 
-def test_links_out_of_the_output_folder_are_refused(save, output, tmp_path) -> None:
+def test_links_out_of_the_output_folder_are_refused(save_as, output, tmp_path) -> None:
     (output / "escape").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="link leads out"):
-        save("escape/x")
+        save_as("escape/x")
     with pytest.raises(ValueError, match="link leads out"):
-        save("escape/new/x")
+        save_as("escape/new/x")
     assert not list(tmp_path.iterdir())
 
 
-def test_parallel_saves_never_collide(save) -> None:
+def test_parallel_saves_never_collide(save_as) -> None:
     with ThreadPoolExecutor(16) as pool:
-        paths = list(pool.map(lambda _: save("race/x"), range(100)))
+        paths = list(pool.map(lambda _: save_as("race/x"), range(100)))
     assert len(set(paths)) == 100 and all(path.stat().st_size for path in paths)
 
 
-def test_a_full_disk_leaves_nothing(host, save, output, monkeypatch) -> None:
+def test_a_full_disk_leaves_nothing(host, save_as, output, monkeypatch) -> None:
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(host.module("gm_core.errors").ImageWriteError, match="No space left"):
-        save("full/x")
+        save_as("full/x")
     assert list((output / "full").iterdir()) == []
 
 
-def test_a_folder_that_is_a_file_is_named(host, save, output) -> None:
+def test_a_folder_that_is_a_file_is_named(host, save_as, output) -> None:
     (output / "taken").write_text("x")
     with pytest.raises(host.module("gm_core.errors").ImageWriteError, match="taken"):
-        save("taken/x")
+        save_as("taken/x")

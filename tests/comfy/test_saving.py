@@ -9,39 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.comfy.pictures import PROMPT, hdr_picture
+
 SAVERS = ("GMHDRSaveEXR", "GMHDRSaveRadiance", "GMHDRSaveUltraHDR", "GMHDRSaveGainMap")
-WORKFLOW = {"prompt": {"1": {"class_type": "Ünïcode"}}, "extra_pnginfo": {"workflow": {"nodes": []}}}
-
-
-def hdr_picture(batch=1, height=24, width=40, peak=60.0):
-    values = torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
-    return values**4 * peak
-
-
-@pytest.fixture
-def hidden(host):
-    from comfy_api.latest import io
-
-    return {io.Hidden.prompt: WORKFLOW["prompt"], io.Hidden.extra_pnginfo: WORKFLOW["extra_pnginfo"]}
-
-
-@pytest.fixture
-def save(host):
-    def run(node_id, hdr, **inputs):
-        """Saves and returns the paths in the order the browser is told, and the warnings."""
-        if node_id == "GMHDRSaveUltraHDR":
-            inputs.setdefault("sdr", (hdr / hdr.nan_to_num(posinf=0).max()).clamp(0, 1).sqrt())
-        name = "gain_map" if node_id == "GMHDRSaveGainMap" else "hdr"
-        shown = host.call(node_id, **{name: hdr}, **inputs).ui
-        files = [entry for entry in shown["images"] if entry["type"] == "output"]
-        return [host.base / "output" / f["subfolder"] / f["filename"] for f in files], shown.get("text", [])
-
-    return run
-
-
-@pytest.fixture
-def read(host):
-    return host.module("gm_core.codecs.files").read_image
 
 
 def test_exr_keeps_every_value(save, read) -> None:
@@ -131,11 +101,8 @@ def test_nan_and_inf_reach_no_file_silently(save, read, node_id) -> None:
 
 
 @pytest.mark.parametrize("node_id", SAVERS)
-def test_cancel_stops_between_two_pictures(comfy, save, output, monkeypatch, node_id) -> None:
-    def cancel(value, total, preview, **_):
-        comfy.model_management.interrupt_current_processing(value == 2)
-
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+def test_cancel_stops_between_two_pictures(comfy, save, output, cancel_at, node_id) -> None:
+    cancel_at(2)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         save(node_id, hdr_picture(5, peak=1.0), filename_prefix=f"cancel/{node_id}")
     assert len(list((output / "cancel").glob(f"{node_id}*"))) == 2
@@ -148,7 +115,7 @@ def embedded(path) -> str:
 @pytest.mark.parametrize("node_id", ["GMHDRSaveEXR", "GMHDRSaveUltraHDR", "GMHDRSaveGainMap"])
 def test_workflow_is_embedded_unless_disabled(host, save, hidden, monkeypatch, node_id) -> None:
     (path,), _ = save(node_id, hdr_picture(peak=1.0), hidden=hidden)
-    assert json.dumps(WORKFLOW["prompt"]) in embedded(path) and '{"nodes": []}' in embedded(path)
+    assert json.dumps(PROMPT) in embedded(path) and '{"nodes": []}' in embedded(path)
     monkeypatch.setattr(host.args, "disable_metadata", True)
     (path,), _ = save(node_id, hdr_picture(peak=1.0), hidden=hidden)
     assert "class_type" not in embedded(path) and "nodes" not in embedded(path)

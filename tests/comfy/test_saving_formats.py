@@ -10,41 +10,14 @@ import pytest
 import torch
 
 from tests.codecs.readers import exiftool, ffprobe
+from tests.comfy.pictures import PROMPT, WORKFLOW, hdr_picture
 
 imagecodecs = pytest.importorskip("imagecodecs")
 SAVERS = ("GMHDRSavePNG", "GMHDRSaveAVIF", "GMHDRSaveJXL")
-PROMPT, WORKFLOW = {"1": {"class_type": "Ünïcode"}}, {"nodes": []}
-
-
-def hdr_picture(batch=1, height=24, width=40, peak=30.0):
-    values = torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(0))
-    return values**4 * peak
 
 
 def grey(nits, white=203.0):
     return torch.full((1, 8, 8, 3), nits / white)
-
-
-@pytest.fixture
-def hidden(host):
-    from comfy_api.latest import io
-
-    return {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}}
-
-
-@pytest.fixture
-def save(host):
-    def run(node_id, hdr, **inputs):
-        shown = host.call(node_id, hdr=hdr, **inputs).ui
-        files = [entry for entry in shown["images"] if entry["type"] == "output"]
-        return [host.base / "output" / f["subfolder"] / f["filename"] for f in files], shown.get("text", [])
-
-    return run
-
-
-@pytest.fixture
-def read(host):
-    return host.module("gm_core.codecs.files").read_image
 
 
 @pytest.mark.parametrize("bits", [10, 12])
@@ -75,7 +48,7 @@ def test_png_is_tagged_as_hdr(save) -> None:
 
 
 def test_wide_colours_survive_in_bt2020(save, read) -> None:
-    hdr = hdr_picture()
+    hdr = hdr_picture(peak=30.0)
     (path,), warnings = save("GMHDRSavePNG", hdr, primaries="bt2020")
     back = read(path)
     assert back.primaries == "bt2020" and not warnings
@@ -139,11 +112,8 @@ def test_a_missing_library_is_named(host, save, output, monkeypatch, node_id) ->
 
 
 @pytest.mark.parametrize("node_id", SAVERS)
-def test_cancel_stops_between_two_pictures(comfy, save, output, monkeypatch, node_id) -> None:
-    def cancel(value, total, preview, **_):
-        comfy.model_management.interrupt_current_processing(value == 2)
-
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+def test_cancel_stops_between_two_pictures(comfy, save, output, cancel_at, node_id) -> None:
+    cancel_at(2)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         save(node_id, hdr_picture(4), filename_prefix=f"cancelled/{node_id}")
     assert len(list((output / "cancelled").glob(f"{node_id}*"))) == 2

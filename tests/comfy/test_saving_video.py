@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.codecs.readers import ffprobe
+from tests.comfy.pictures import PROMPT, WORKFLOW
 
 av = pytest.importorskip("av")
-PROMPT, WORKFLOW = {"1": {"class_type": "Ünïcode"}}, {"nodes": ["x" * 100000]}
 
 
 def frames(count=3, height=64, width=96, peak=8.0):
@@ -22,12 +22,10 @@ def frames(count=3, height=64, width=96, peak=8.0):
 
 
 @pytest.fixture
-def save(host):
+def save_video(save):
     def run(hdr, **inputs):
-        shown = host.call("GMHDRSaveVideo", hdr=hdr, **inputs).ui
-        assert shown["animated"] == (True,)
-        (entry,) = shown["images"]
-        return host.base / "output" / entry["subfolder"] / entry["filename"], shown.get("text", [])
+        (path,), warnings = save("GMHDRSaveVideo", hdr, **inputs)
+        return path, warnings
 
     return run
 
@@ -38,8 +36,8 @@ def error(host):
 
 
 @pytest.mark.parametrize(("codec", "tag"), [("hevc", "hvc1"), ("av1", "av01")])
-def test_players_find_hdr10(save, codec, tag) -> None:
-    path, warnings = save(frames(), codec=codec, fps=23.976)
+def test_players_find_hdr10(save_video, codec, tag) -> None:
+    path, warnings = save_video(frames(), codec=codec, fps=23.976)
     probe = ffprobe(path)
     stream = probe["streams"][0]
     assert (stream["codec_tag_string"], stream["pix_fmt"]) == (tag, "yuv420p10le")
@@ -50,67 +48,68 @@ def test_players_find_hdr10(save, codec, tag) -> None:
     assert "Mastering display metadata" in sides and not warnings
 
 
-def test_frames_come_back_in_order_at_their_luminance(host, save) -> None:
+def test_frames_come_back_in_order_at_their_luminance(host, save_video) -> None:
     hdr = frames()
-    path, _ = save(hdr)
+    path, _ = save_video(hdr)
     back = list(host.module("gm_core.codecs.video_read").decode_frames(path))
     assert len(back) == 3
     for picture, expected in zip(back, hdr, strict=True):
         np.testing.assert_allclose(picture.hdr, expected.numpy(), rtol=0.05, atol=0.02)
 
 
-def test_luma_of_sdr_white_as_pyav_decodes_it(save) -> None:
-    path, _ = save(torch.ones(1, 64, 64, 3))
+def test_luma_of_sdr_white_as_pyav_decodes_it(save_video) -> None:
+    path, _ = save_video(torch.ones(1, 64, 64, 3))
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
     luma = np.frombuffer(frame.planes[0], "<u2")[:64]
     assert luma == pytest.approx(64 + 876 * 0.5806, abs=2)
 
 
-def test_workflow_is_embedded_unless_disabled(host, save, monkeypatch) -> None:
-    from comfy_api.latest import io
+def test_the_browser_is_told_that_it_moves(host) -> None:
+    assert host.call("GMHDRSaveVideo", hdr=frames(1)).ui["animated"] == (True,)
 
-    hidden = {io.Hidden.prompt: PROMPT, io.Hidden.extra_pnginfo: {"workflow": WORKFLOW}}
-    path, _ = save(frames(), hidden=hidden)
+
+def test_workflow_is_embedded_unless_disabled(host, save_video, hidden, monkeypatch) -> None:
+    path, _ = save_video(frames(), hidden=hidden)
     with av.open(str(path)) as container:
         assert json.loads(container.metadata["prompt"]) == PROMPT
         assert json.loads(container.metadata["workflow"]) == WORKFLOW
-    data = path.read_bytes()
+    long = {key: {"long": "x" * 100000} for key in hidden}
+    data = save_video(frames(), hidden=long)[0].read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
     monkeypatch.setattr(host.args, "disable_metadata", True)
-    assert b"class_type" not in save(frames(), hidden=hidden)[0].read_bytes()
+    assert b"class_type" not in save_video(frames(), hidden=hidden)[0].read_bytes()
 
 
-def test_replaced_values_are_reported_by_frame(save) -> None:
+def test_replaced_values_are_reported_by_frame(save_video) -> None:
     hdr = frames()
     hdr[1, 0, 0, 0] = float("nan")
-    _, warnings = save(hdr)
+    _, warnings = save_video(hdr)
     assert warnings == ["frame 1: 1 NaN -> 0"]
 
 
-def test_odd_sizes_and_impossible_options_are_explained(save, error) -> None:
+def test_odd_sizes_and_impossible_options_are_explained(save_video, error) -> None:
     with pytest.raises(error, match="hdr is 95x64.*even width and height"):
-        save(frames(width=95))
+        save_video(frames(width=95))
     with pytest.raises(error, match="crf is 60; hevc takes 0 to 51"):
-        save(frames(), crf=60)
+        save_video(frames(), crf=60)
 
 
 @pytest.mark.parametrize("step", [2, 5])
-def test_cancel_while_measuring_or_encoding_leaves_no_file(comfy, save, output, monkeypatch, step) -> None:
-    def cancel(value, total, preview, **_):
-        comfy.model_management.interrupt_current_processing(value == step)
-
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+def test_cancel_while_measuring_or_encoding_leaves_no_file(
+    comfy, save_video, output, cancel_at, step
+) -> None:
+    cancel_at(step)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        save(frames(4), filename_prefix="cancel_video/x")
+        save_video(frames(4), filename_prefix="cancel_video/x")
     assert not list((output / "cancel_video").iterdir())
 
 
-def test_memory_does_not_grow_with_the_number_of_frames(save) -> None:
+def test_memory_does_not_grow_with_the_number_of_frames(save_video) -> None:
     def peak(count):
         hdr = torch.zeros(1, 64, 64, 3).expand(count, -1, -1, -1)
         tracemalloc.start()
-        save(hdr)
+        save_video(hdr)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return used
@@ -118,9 +117,9 @@ def test_memory_does_not_grow_with_the_number_of_frames(save) -> None:
     assert peak(48) < peak(6) + 2**20
 
 
-def test_existing_videos_are_kept(save) -> None:
-    first, _ = save(frames(1), filename_prefix="keep/x")
-    second, _ = save(frames(1), filename_prefix="keep/x")
+def test_existing_videos_are_kept(save_video) -> None:
+    first, _ = save_video(frames(1), filename_prefix="keep/x")
+    second, _ = save_video(frames(1), filename_prefix="keep/x")
     assert first != second and first.stat().st_size and second.stat().st_size
 
 
@@ -134,7 +133,9 @@ def test_frame_rates(host, fps, exact) -> None:
 
 
 @pytest.mark.parametrize("codec", ["hevc", "av1"])
-def test_a_size_that_the_encoder_refuses_is_an_error_that_leaves_no_file(save, error, output, codec) -> None:
+def test_a_size_that_the_encoder_refuses_is_an_error_that_leaves_no_file(
+    save_video, error, output, codec
+) -> None:
     with pytest.raises(error, match="encoder failed"):
-        save(frames(2, 2, 2), codec=codec, filename_prefix=f"tiny/{codec}")
+        save_video(frames(2, 2, 2), codec=codec, filename_prefix=f"tiny/{codec}")
     assert not list((output / "tiny").iterdir())
