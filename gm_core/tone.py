@@ -9,146 +9,20 @@ UNet can know: which of two equally bright things is the lamp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
 from .errors import GainMapError, ModelFileError
 from .gain_coding import GainCoding
-from .resample import ROWS_PER_STRIP, box_mean, resize_to_working, resized_rows, upsample_gain_map
+from .resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
+from .tone_curves import KNOTS, ToneCurves, fit_curves
+from .tone_statistics import STATISTICS, picture_statistics
 
-STATISTICS_SIDE = 96
-"""Short side in pixels of the copy on which contrasts are measured."""
-COUNTED_SIDE = 512
-"""Short side in pixels above which only every n-th pixel is counted."""
-FINE_BINS, COARSE_BINS, KNOTS = 33, 16, 17
-STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
-RIDGE = 1e-3
 DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.5
 """Half window, as a share of the short side, and weight of what a map says beyond its tones."""
-
-
-def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Index of the knot below `value` in [0,1] among `count` equidistant ones, and the weight of the next."""
-    position = value.clamp(0, 1) * (count - 1)
-    below = position.floor().clamp(0, count - 2)
-    return below.long(), position - below
-
-
-def soft_histogram(value: Tensor, weight: Tensor, bins: int) -> Tensor:
-    """Sums `[B,bins]` of `weight` `[B,N]`, each shared linearly by the two bins next to `value` `[B,N]`."""
-    below, share = hat_position(value, bins)
-    sums = value.new_zeros(value.shape[0], bins)
-    return sums.scatter_add_(1, below, (1 - share) * weight).scatter_add_(1, below + 1, share * weight)
-
-
-def value_statistics(sdr: Tensor) -> Tensor:
-    """How often each value occurs (red, green, blue, the largest and the smallest channel), and how colourful
-    pixels of each brightness are. `[B,3,h,w]` to `[B,5 FINE_BINS + COARSE_BINS]`.
-    """
-    largest, smallest = sdr.amax(dim=1).flatten(1), sdr.amin(dim=1).flatten(1)
-    ones = torch.ones_like(largest)
-    values = [*sdr.flatten(2).unbind(1), largest, smallest]
-    shares = [2 * (soft_histogram(v, ones, FINE_BINS) / ones.shape[1]).sqrt() for v in values]
-    count = soft_histogram(largest, ones, COARSE_BINS) + 1
-    return torch.cat([*shares, 3 * soft_histogram(largest, largest - smallest, COARSE_BINS) / count], dim=1)
-
-
-def contrast_statistics(luma: Tensor) -> Tensor:
-    """Mean and root mean square difference of neighbours at each brightness, in log. `[B,1,h,w]` to
-    `[B,2 COARSE_BINS]`.
-    """
-    pairs = [(luma[..., 1:], luma[..., :-1]), (luma[..., 1:, :], luma[..., :-1, :])]
-    level = torch.cat([((a + b) / 2).flatten(1) for a, b in pairs], dim=1)
-    step = torch.cat([(a - b).abs().flatten(1) for a, b in pairs], dim=1)
-    count = soft_histogram(level, torch.ones_like(level), COARSE_BINS) + 1
-    mean = soft_histogram(level, step, COARSE_BINS) / count
-    square = soft_histogram(level, step.square(), COARSE_BINS) / count
-    return torch.cat([torch.log(mean + 0.003) + 4, torch.log(square.sqrt() + 0.003) + 4], dim=1)
-
-
-def picture_statistics(sdr: Tensor) -> Tensor:
-    """Statistics that a tone curve leaves its traces in.
-
-    Args:
-        sdr: `[B,3,H,W]` display-encoded, [0,1]. Values are counted on its own pixels, for averaging would
-            hide a small lamp; contrasts are those of a copy of `STATISTICS_SIDE` pixels.
-
-    Returns:
-        `[B,STATISTICS]` float32, all of them of the order of 1.
-    """
-    stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
-    values = value_statistics(sdr[:, :, ::stride, ::stride].float())
-    luma = resize_to_working(sdr, STATISTICS_SIDE).float().mean(dim=1, keepdim=True)
-    levels = [luma]
-    while len(levels) < 3:
-        levels.append(avg_pool2d(levels[-1], 2))
-    spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
-    return torch.cat([values, *map(contrast_statistics, levels), 3 * spread], dim=1)
-
-
-@dataclass(frozen=True)
-class ToneCurves:
-    """Gain in stops at `KNOTS` equidistant values: by a channel's own value, and by the largest channel's.
-
-    Their sum is a pixel's gain. Both `[B,KNOTS]`.
-    """
-
-    by_channel: Tensor
-    by_largest: Tensor
-
-    def gain(self, sdr: Tensor) -> Tensor:
-        """Stops `[B,3,H,W]` of a picture `[B,3,H,W]` in [0,1]."""
-        largest = sdr.amax(dim=1, keepdim=True)
-        return _read(self.by_channel, sdr) + _read(self.by_largest, largest)
-
-    def rising(self) -> ToneCurves:
-        """The same up to the mid-tones; above them a grey's gain is at least 0 stops and never falls.
-
-        Cameras compress highlights and do not expand them: a lamp is no darker than the wall it lights.
-        """
-        grey = self.by_channel + self.by_largest
-        upper = grey[:, KNOTS // 2 :].clamp(min=0).cummax(dim=1).values
-        lifted = torch.cat([grey[:, : KNOTS // 2], upper], dim=1)
-        return ToneCurves(self.by_channel, self.by_largest + lifted - grey)
-
-
-def _read(curve: Tensor, value: Tensor) -> Tensor:
-    below, share = hat_position(value, curve.shape[1])
-    flat = below.flatten(1)
-    low, high = curve.gather(1, flat).view_as(value), curve.gather(1, flat + 1).view_as(value)
-    return torch.lerp(low, high, share)
-
-
-def fit_curves(sdr: Tensor, gain: Tensor) -> ToneCurves:
-    """The curves that explain most of a gain map.
-
-    Args:
-        sdr: `[B,3,h,w]` in [0,1].
-        gain: `[B,3,h,w]` stops.
-
-    Returns:
-        Least-squares curves, with a slight preference for small gains where the picture has no such value.
-    """
-    largest = sdr.amax(dim=1, keepdim=True).expand_as(sdr)
-    basis = torch.cat([_hats(sdr.flatten(1)), _hats(largest.flatten(1))], dim=2)
-    pixels = basis.shape[1]
-    normal = basis.mT @ basis / pixels + RIDGE * torch.eye(2 * KNOTS, dtype=basis.dtype, device=basis.device)
-    right = basis.mT @ gain.flatten(1)[..., None] / pixels
-    by_channel, by_largest = torch.linalg.solve(normal, right)[..., 0].split(KNOTS, dim=1)
-    return ToneCurves(by_channel, by_largest)
-
-
-def _hats(value: Tensor) -> Tensor:
-    """`[B,N]` to the hat functions' values `[B,N,KNOTS]`."""
-    below, share = hat_position(value, KNOTS)
-    basis = value.new_zeros(*value.shape, KNOTS)
-    basis.scatter_(2, below[..., None], (1 - share)[..., None])
-    return basis.scatter_(2, below[..., None] + 1, share[..., None])
 
 
 class ToneNet(nn.Module):

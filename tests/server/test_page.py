@@ -48,7 +48,7 @@ def page(server: Server) -> Iterator[Any]:
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
         page.add_init_script(NO_BANNER)
-        page.goto(server.url, wait_until="domcontentloaded")
+        page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
         page.wait_for_function(READY, timeout=120_000)
         yield page
         browser.close()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
-from training.builtin import cache, export, objective, rendering, samples, train, train_tone
+from training.builtin import cache, export, latents, objective, rendering, samples, train, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
@@ -75,8 +75,8 @@ def test_coding_is_that_of_gm_core():
 
 def test_a_sample_depends_on_its_number_alone(folder):
     scenes = samples.Scenes([folder / "sky.hdr"], [])
-    first, again = (samples.make_sample(cache.sample_rng(1, 2, 3), scenes, 32) for _ in range(2))
-    other = samples.make_sample(cache.sample_rng(1, 2, 4), scenes, 32)
+    first, again = (samples.make_sample(cache.sample_rng(1, 2, 3), scenes) for _ in range(2))
+    other = samples.make_sample(cache.sample_rng(1, 2, 4), scenes)
     assert np.array_equal(first.sdr, again.sdr) and np.array_equal(first.coded, again.coded)
     assert not np.array_equal(first.sdr, other.sdr)
 
@@ -94,15 +94,14 @@ def test_picture_error_forgives_exposure_and_nothing_else(stops, seed):
 
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
-    latents, weights = tmp_path / "latents", tmp_path / "unet.safetensors"
-    common = ["--panoramas", str(folder), "--teacher", str(folder)]
-    cache.main([*common, "--output", str(latents), "--size", "64", "--shards", "1", "--shard-size", "4"])
-    tone = tmp_path / "tone.safetensors"
-    rows = ["--rows", str(tmp_path / "rows"), "--samples", "64", "--part-size", "64"]
-    train_tone.main(["--panoramas", str(folder), *rows, "--output", str(tone), "--minutes", "0.001"])
+    pictures, encoded, weights, tone = (tmp_path / n for n in ("pictures", "latents", "unet.st", "tone.st"))
+    cached = ["--pictures", str(pictures)]
+    cache.main(["--panoramas", str(folder), "--output", str(pictures), "--shards", "1", "--shard-size", "4"])
+    latents.main([*cached, "--teacher", str(folder), "--output", str(encoded)])
+    train_tone.main([*cached, "--output", str(tone), "--minutes", "0.001"])
     quick = ["--decoder-steps", "2"]
     train.main(
-        ["--cache", str(latents), "--output", str(weights), "--minutes", "0.001", "--batch", "2", *quick]
+        ["--cache", str(encoded), "--output", str(weights), "--minutes", "0.001", "--batch", "2", *quick]
     )
     parts = ["--unet", str(weights), "--teacher", str(folder), "--tone-net", str(tone)]
     export.main([*parts, "--output", str(tmp_path / "weights")])

@@ -1,15 +1,14 @@
-"""Latent cache: encodes endless random samples into safetensors shards that the UNet trainer reads as they
-appear.
+"""Sample cache: endless random samples as safetensors shards that all trainers read.
 
-Every sample is a function of (seed, shard, index), so a cache can be rebuilt, continued, or rendered again in
-pixels.
+Every sample is a function of (seed, shard, index), so a cache can be rebuilt, continued and spread over
+machines.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gm_core.tone_statistics import picture_statistics
 from training.export import save_whole
 
-from .autoencoder import TinyAutoencoder
-from .samples import Sample, Scenes, make_sample, shrink
+from .samples import KEPT_SIDE, LOG2_MAX, LOG2_MIN, Sample, Scenes, make_sample, shrink
 
 log = logging.getLogger(__name__)
+Rows = dict[str, Tensor]
+"""A shard: tensors of equal length, one row a sample."""
+PART = 16
+"""Samples rendered before they are made into rows."""
 
 
 def sample_rng(seed: int, shard: int, index: int) -> np.random.Generator:
@@ -33,44 +36,41 @@ def to_bchw(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
 
 
-def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, size: int) -> list[Sample]:
+def render_batch(scenes: Scenes, seed: int, shard: int, indices: range) -> list[Sample]:
     """Samples of a shard."""
-    return [make_sample(sample_rng(seed, shard, index), scenes, size) for index in indices]
+    return [make_sample(sample_rng(seed, shard, index), scenes) for index in indices]
 
 
-@torch.no_grad()
-def encode(autoencoder: TinyAutoencoder, pictures: Tensor) -> Tensor:
-    """Scaled latents `[N,4,h,w]` float16. bfloat16 is twice as fast on recent CPUs, error below 1 %."""
-    pictures = pictures.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-    return autoencoder.encoder(pictures).to(torch.float16).contiguous()
-
-
-def shard_rows(samples: list[Sample], autoencoder: TinyAutoencoder) -> dict[str, Tensor]:
-    """What training needs of samples of side S: latents `[N,4,S/8,S/8]`, and pictures and gains (stops) a
-    quarter of the size, `[N,3,S/4,S/4]`, in which the loss judges what a latent looks like.
+def picture_rows(samples: list[Sample]) -> Rows:
+    """`sdr` and coded `gain_map` uint8 `[N,3,KEPT_SIDE,KEPT_SIDE]`, `statistics` of the pictures at full
+    size.
     """
-    small = samples[0].sdr.shape[0] // 4
+    kept = [(shrink(sample.sdr, KEPT_SIDE), shrink(sample.coded, KEPT_SIDE)) for sample in samples]
     return {
-        "sdr": encode(autoencoder, torch.stack([to_bchw(s.sdr) / 255 for s in samples])),
-        "gain_map": encode(autoencoder, torch.stack([to_bchw(s.coded) for s in samples])),
-        "sdr_small": torch.stack([to_bchw(shrink(s.sdr, small)) for s in samples]).to(torch.uint8),
-        "gain_small": torch.stack([to_bchw(shrink(s.gain, small)) for s in samples]).half(),
+        "sdr": torch.stack([to_bchw(sdr) for sdr, _ in kept]).to(torch.uint8),
+        "gain_map": torch.stack([to_bchw(coded) * 255 for _, coded in kept]).round().to(torch.uint8),
+        "statistics": picture_statistics(torch.stack([to_bchw(sample.sdr) / 255 for sample in samples])),
     }
 
 
-def write_shard(
-    path: Path, scenes: Scenes, autoencoder: TinyAutoencoder, seed: int, shard: int, count: int, size: int
-):
-    parts = [
-        shard_rows(render_batch(scenes, seed, shard, range(start, min(start + 32, count)), size), autoencoder)
-        for start in range(0, count, 32)
-    ]
-    save_whole({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, path, {})
+def gain_in_stops(gain_map: Tensor) -> Tensor:
+    """Stops that uint8 codes of a shard's gain maps stand for."""
+    return gain_map.float() * ((LOG2_MAX - LOG2_MIN) / 255) + LOG2_MIN
 
 
-def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, dict[str, Tensor]]:
+def join(parts: list[Rows]) -> Rows:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, Rows]:
     """Complete shards in `folder` that are not in `known`, by file name."""
     return {p.name: load_file(p) for p in sorted(folder.glob("*.safetensors")) if p.name not in known}
+
+
+def missing_shards(folder: Path, names: Iterator[str]) -> Iterator[Path]:
+    """Paths in `folder` that no earlier run has written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return (path for name in names if not (path := folder / name).exists())
 
 
 def find(folder: Path | None, *patterns: str) -> list[Path]:
@@ -90,23 +90,21 @@ def load_scenes(options: argparse.Namespace, **shares: float) -> Scenes:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_scene_arguments(parser)
-    parser.add_argument("--teacher", type=Path, required=True, help="folder of TAESD's two safetensors files")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--size", type=int, default=64, help="pixels per side of a sample")
-    parser.add_argument("--shards", type=int, default=32)
+    parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--shard-size", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    scenes = load_scenes(options)
-    autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval()
-    autoencoder = autoencoder.to(torch.bfloat16)
-    options.output.mkdir(parents=True, exist_ok=True)
-    for shard in range(options.shards):
-        path = options.output / f"{options.size}_{options.seed}_{shard:04d}.safetensors"
-        if not path.exists():
-            write_shard(path, scenes, autoencoder, options.seed, shard, options.shard_size, options.size)
-            log.info("wrote %s", path.name)
+    scenes, size = load_scenes(options), options.shard_size
+    for path in missing_shards(
+        options.output, (f"{options.seed}_{n:04d}.safetensors" for n in range(options.shards))
+    ):
+        shard = int(path.stem.split("_")[1])
+        ranges = [range(start, min(start + PART, size)) for start in range(0, size, PART)]
+        parts = [picture_rows(render_batch(scenes, options.seed, shard, part)) for part in ranges]
+        save_whole(join(parts), path, {})
+        log.info("wrote %s", path.name)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, mse_loss, smooth_l1_loss
 
 from gm_core.metrics import pu21_encode
-from gm_core.tone import hat_position
+from gm_core.tone_statistics import hat_position
 
 from .samples import LOG2_MAX, LOG2_MIN
 

@@ -34,9 +34,15 @@ def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 
 
 def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """Mu-law style; all but 5 % to one in 10,000 of the values lie below the top of the curve."""
-    mu = 10 ** rng.uniform(0.8, 3.8)
-    top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
+    """Mu-law style. Its top fits the scene (all but 5 % to one in 10,000 of the values lie below), or is a
+    fixed light that most scenes do not reach.
+    """
+    if rng.random() < 0.6:
+        top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
+        mu = 10 ** rng.uniform(0.8, 3.8)
+    else:
+        top = 2 ** rng.uniform(2.0, np.log2(HDR_PEAK))
+        mu = min(top * 10 ** rng.uniform(0.7, 2.0), 1e4)
     return lambda x: np.log1p(mu * np.clip(x / top, 0, 1)) / np.log1p(mu)
 
 
@@ -81,8 +87,8 @@ CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] 
 
 
 def expose(rng: np.random.Generator, scene: Array) -> Array:
-    """Scales a scene so that 0.3 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`."""
-    share = np.exp(rng.uniform(np.log(0.003), np.log(0.30)))
+    """Scales a scene so that 0.5 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`."""
+    share = np.exp(rng.uniform(np.log(0.005), np.log(0.30)))
     white = float(np.quantile(scene.max(axis=-1), 1 - share))
     return np.clip(scene / max(white, 1e-6), 0, HDR_PEAK).astype(np.float32)
 
@@ -91,9 +97,22 @@ def local_compression(rng: np.random.Generator, hdr: Array) -> Array:
     """Compresses the large-scale log luminance, as phones do, before the global curve."""
     strength = rng.uniform(0.1, 0.5)
     luminance = np.log2(hdr @ LUMA + 2.0**-8)
-    sigma = rng.uniform(0.02, 0.12) * hdr.shape[1]
-    base = cv2.bilateralFilter(cv2.GaussianBlur(luminance, (0, 0), sigma / 4), -1, 2.0, sigma / 2)
+    base = edge_keeping_blur(luminance, radius=int(rng.uniform(0.02, 0.15) * hdr.shape[1]) + 1)
     return hdr * np.exp2(-strength * (base - np.median(base)))[..., None]
+
+
+def edge_keeping_blur(picture: Array, *, radius: int, edge: float = 1.0) -> Array:
+    """Guided filter (He et al.) of a single-channel picture by itself; steps well above `edge` survive."""
+    box = lambda x: cv2.blur(x, (2 * radius + 1, 2 * radius + 1))  # noqa: E731
+    mean = box(picture)
+    variance = np.maximum(box(picture * picture) - mean * mean, 0)
+    slope = variance / (variance + edge**2)
+    return box(slope) * picture + box((1 - slope) * mean)
+
+
+def optics(rng: np.random.Generator, hdr: Array) -> Array:
+    """A lens blurs light, not codes: what it leaves of an edge is a ramp that the tone curve then bends."""
+    return cv2.GaussianBlur(hdr, (0, 0), rng.uniform(0.4, 1.6))
 
 
 def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve) -> Array:
@@ -116,10 +135,12 @@ def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
     """The undamaged display-encoded picture `[H,W,3]` in [0,1] that a random camera makes of a scene."""
     weights = np.array([weight for weight, _ in CURVES])
     make_curve = CURVES[rng.choice(len(CURVES), p=weights / weights.sum())][1]
-    seen = local_compression(rng, hdr) if rng.random() < 0.15 else hdr
+    seen = local_compression(rng, hdr) if rng.random() < 0.2 else hdr
     sdr = apply_curve(rng, seen, make_curve(rng, seen))
     if rng.random() < 0.3:
         sdr = saturate(rng, sdr)
+    if rng.random() < 0.2:
+        sdr = rng.uniform(0, 0.04) + sdr * rng.uniform(0.85, 0.96)  # a faded print: no black, no white
     return sdr.astype(np.float32)
 
 

@@ -11,13 +11,15 @@ import cv2
 import numpy as np
 
 from .panoramas import load_panorama, random_view, render_view
-from .rendering import anchor_midtones, damage, expose, log_gain, render_sdr
+from .rendering import anchor_midtones, damage, expose, log_gain, optics, render_sdr
 
 Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
-SCENE_SIDE = 128
-"""Pixels per side at which a camera photographs a scene; the model sees a smaller, area-averaged copy."""
+HIGH_RANGE = 3.0
+"""How much brighter a view's brightest 2 % are than its brightest 30 % if it has high dynamic range."""
+SCENE_SIDE, KEPT_SIDE = 256, 128
+"""Pixels per side at which a camera photographs a scene, and of the area-averaged copy that is kept."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Sample:
 class Scenes:
     """Panoramas in memory plus, optionally, ordinary photographs that serve as scenes of low dynamic range.
 
-    Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing.
+    Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing. And
+    they show more of the world than a few panoramas do, so half of them stand in for scenes of high range.
     """
 
-    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.1) -> None:
+    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.25) -> None:
         if not panoramas:
             raise FileNotFoundError(
                 "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
@@ -49,26 +52,46 @@ class Scenes:
         self.photo_share = photo_share if photos else 0.0
 
     def crop(self, rng: np.random.Generator, size: int) -> Array:
-        """A random linear-light picture `[size,size,3]`, arbitrary exposure.
+        """A random linear-light picture `[size,size,3]`, arbitrary exposure, seen through a lens.
 
         Few scenes are easily learned by heart, and with them how bright each thing in them really is. So a
         scene also comes under other light, with other contrast, and as a double exposure with another one.
         """
         crop = self._view(rng, size)
-        if rng.random() < 0.5:
+        if rng.random() < 0.35:
             other = self._view(rng, size)
             level = [np.quantile(picture, 0.9) + 1e-6 for picture in (crop, other)]
-            crop = crop / level[0] + other / level[1] * 2 ** rng.uniform(-2, 2)
+            crop, other = crop / level[0], other / level[1] * np.float32(2 ** rng.uniform(-2, 2))
+            crop = beside(rng, crop, other) if rng.random() < 0.5 else crop + other
         crop = crop * np.exp2(rng.normal(0, 0.25, 3)).astype(np.float32)
-        return crop ** np.float32(rng.uniform(0.85, 1.18))
+        crop = crop ** np.float32(rng.uniform(0.85, 1.18))
+        return optics(rng, crop) if rng.random() < 0.5 else crop
 
     def _view(self, rng: np.random.Generator, size: int) -> Array:
         if rng.random() < self.photo_share:
             view = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
         else:
-            panorama = self.panoramas[rng.integers(len(self.panoramas))]
-            view = render_view(panorama, random_view(rng), size, size)
+            view = self._panorama_view(rng, size)
         return view[:, ::-1] if rng.random() < 0.5 else view
+
+    def _panorama_view(self, rng: np.random.Generator, size: int) -> Array:
+        """Mostly one with a window, lamp, sun or sky in it: the rest of a scene has little range to learn."""
+        tries = 4 if rng.random() < 0.75 else 1
+        for _ in range(tries):
+            panorama, view = self.panoramas[rng.integers(len(self.panoramas))], random_view(rng)
+            light = render_view(panorama, view, 32, 32).max(axis=-1)
+            if np.quantile(light, 0.98) > HIGH_RANGE * np.quantile(light, 0.7):
+                break
+        return render_view(panorama, view, size, size)
+
+
+def beside(rng: np.random.Generator, left: Array, right: Array) -> Array:
+    """Two pictures `[S,S,3]` on either side of a random line."""
+    size, angle = left.shape[0], rng.uniform(0, 2 * np.pi)
+    row, column = np.mgrid[:size, :size] - (size - 1) / 2
+    distance = row * np.sin(angle) + column * np.cos(angle) - rng.uniform(-0.3, 0.3) * size
+    share = np.clip(distance / rng.uniform(1, 8) + 0.5, 0, 1)[..., None].astype(np.float32)
+    return right + share * (left - right)
 
 
 def load_photo(path: Path) -> Array:
@@ -80,14 +103,23 @@ def load_photo(path: Path) -> Array:
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
-    """A random square of an 8-bit photo, linearised, `[size,size,3]`."""
+    """A random square of an 8-bit photo, `[size,size,3]`: linearised, or with the range that a camera may have
+    compressed given back.
+    """
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
     top = int(rng.integers(photo.shape[0] - side + 1))
     left = int(rng.integers(photo.shape[1] - side + 1))
     square = cv2.resize(
         photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA
     )
-    return ((square.astype(np.float32) / 255) ** rng.uniform(2.0, 2.6)).astype(np.float32)
+    codes = square.astype(np.float32) / 255
+    light = codes ** np.float32(rng.uniform(2.0, 2.6))
+    if rng.random() < 0.5:
+        # Brightness goes up with the brightest channel, so that colours stay.
+        light = light * np.exp2(
+            rng.uniform(0, 5) * np.clip(codes.max(axis=-1, keepdims=True) - 0.6, 0, 1) / 0.4
+        )
+    return light.astype(np.float32)
 
 
 def code_gain(gain: Array) -> Array:
@@ -95,15 +127,16 @@ def code_gain(gain: Array) -> Array:
     return np.clip((gain - LOG2_MIN) / (LOG2_MAX - LOG2_MIN), 0, 1).astype(np.float32)
 
 
-def make_sample(rng: np.random.Generator, scenes: Scenes, size: int) -> Sample:
-    """Draws scene, view, exposure and camera, and returns what the camera saved and the gain that undoes it.
+def make_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
+    """Draws scene, view, exposure and camera, and returns what the camera saved and the gain that undoes it,
+    `SCENE_SIDE` pixels square.
 
     The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
     """
-    hdr = expose(rng, scenes.crop(rng, max(size, SCENE_SIDE)))
+    hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
     sdr = render_sdr(rng, hdr)
     gain = anchor_midtones(sdr, log_gain(sdr, hdr))
-    return Sample(sdr=shrink(damage(rng, sdr), size), gain=shrink(gain.astype(np.float32), size))
+    return Sample(sdr=damage(rng, sdr), gain=gain.astype(np.float32))
 
 
 def shrink(picture: Array, side: int) -> Array:

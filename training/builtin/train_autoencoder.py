@@ -22,7 +22,7 @@ from gm_core.schedule import sampling_sigmas
 from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
-from .cache import add_scene_arguments, load_scenes, render_batch, to_bchw
+from .cache import add_scene_arguments, load_scenes, picture_rows, render_batch
 from .unet import make_unet, text_context
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,8 @@ def train(options: argparse.Namespace) -> None:
     while (progress := (time.monotonic() - start) / (60 * options.minutes)) < 1:
         for group in optimiser.param_groups:
             group["lr"] = options.lr * min((step + 1) / 20, 1) * (1 - progress)
-        samples = render_batch(scenes, options.seed, step, range(options.batch), options.size)
-        sdr = torch.stack([to_bchw(sample.sdr) / 255 for sample in samples])
-        coded = torch.stack([to_bchw(sample.coded) for sample in samples])
+        rows = picture_rows(render_batch(scenes, options.seed, step, range(options.batch)))
+        sdr, coded = (rows[name].float() / 255 for name in ("sdr", "gain_map"))
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(student, teacher, sdr, coded, paint)
         loss.backward()
@@ -103,7 +102,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--seed", type=int, default=7)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

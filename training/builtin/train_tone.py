@@ -1,4 +1,4 @@
-"""Trains the tone net of the built-in model (`gm_core.tone`): gathers samples, then fits it to them."""
+"""Fits the tone net of the built-in model (`gm_core.tone`) to the statistics of cached pictures."""
 
 from __future__ import annotations
 
@@ -12,38 +12,28 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gm_core.tone import ToneCurves, ToneNet, picture_statistics
+from gm_core.tone import ToneNet
+from gm_core.tone_curves import ToneCurves
 from training.export import save_whole
 
-from .cache import add_scene_arguments, find, load_scenes, sample_rng, to_bchw
+from .cache import Rows, find, gain_in_stops, join
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
-from .samples import SCENE_SIDE, Scenes, make_sample
 from .train import learning_rate, update_average
 
 log = logging.getLogger(__name__)
 PIXELS = 768
-"""Pixels kept of each sample; its statistics are of all of them."""
+"""Pixels looked at of each sample; its statistics are of all of them."""
 ANCHOR_WEIGHT = 1.0
 STATISTICS_NOISE = 0.3
 
-Rows = dict[str, Tensor]
-"""`statistics` `[N,STATISTICS]`, `sdr` uint8 and `gain` float16 (stops) `[N,3,1,PIXELS]`."""
 
-
-def gather(scenes: Scenes, seed: int, part: int, count: int) -> Rows:
-    """`count` samples reduced to what the tone net's training needs."""
-    rows: dict[str, list[Tensor]] = {"statistics": [], "sdr": [], "gain": []}
-    for start in range(0, count, 64):
-        samples = [
-            make_sample(sample_rng(seed, part, start + index), scenes, SCENE_SIDE) for index in range(64)
-        ]
-        sdr = torch.stack([to_bchw(sample.sdr) for sample in samples])
-        gain = torch.stack([to_bchw(sample.gain) for sample in samples])
-        chosen = torch.from_numpy(sample_rng(seed, part, start).permutation(SCENE_SIDE**2)[:PIXELS])
-        rows["statistics"].append(picture_statistics(sdr / 255))
-        rows["sdr"].append(sdr.flatten(2)[..., None, chosen].to(torch.uint8))
-        rows["gain"].append(gain.flatten(2)[..., None, chosen].clamp(-6, 9).half())
-    return {name: torch.cat(parts) for name, parts in rows.items()}
+def tone_rows(pictures: Rows) -> Rows:
+    """What the tone net's training needs of a shard: `statistics`, and pixels evenly spread over `sdr` and
+    `gain_map`, uint8 `[N,3,1,PIXELS]`.
+    """
+    step = pictures["sdr"][0, 0].numel() // PIXELS
+    pixels = {name: pictures[name].flatten(2)[:, :, None, ::step].clone() for name in ("sdr", "gain_map")}
+    return {"statistics": pictures["statistics"], **pixels}
 
 
 def anchor_error(sdr: Tensor, gain: Tensor) -> Tensor:
@@ -63,9 +53,9 @@ def new_net(statistics: Tensor, *, width: int) -> ToneNet:
 
 def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) -> tuple[Tensor, Tensor]:
     """The loss of the chosen samples on a third of their pixels, and its part in dB."""
-    pixels = torch.randperm(PIXELS)[: PIXELS // 3]
+    pixels = torch.randperm(rows["sdr"].shape[-1])[: PIXELS // 3]
     sdr = rows["sdr"][chosen][..., pixels].float() / 255
-    wanted = rows["gain"][chosen][..., pixels].float()
+    wanted = gain_in_stops(rows["gain_map"][chosen][..., pixels])
     statistics = rows["statistics"][chosen]
     noise = STATISTICS_NOISE * net.scale * torch.randn_like(statistics) if net.training else 0.0
     curves: ToneCurves = net(statistics + noise)
@@ -98,29 +88,19 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    add_scene_arguments(parser)
-    parser.add_argument("--rows", type=Path, required=True, help="folder that keeps the gathered samples")
-    parser.add_argument("--output", type=Path, help="trained net (.safetensors); without it, only gather")
-    parser.add_argument("--samples", type=int, default=60000)
-    parser.add_argument("--part-size", type=int, default=2048, help="samples a file; a multiple of 64")
+    parser.add_argument(
+        "--pictures", type=Path, required=True, help="folder written by training.builtin.cache"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="trained net (.safetensors)")
     parser.add_argument("--minutes", type=float, default=6)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(options.seed)
-    options.rows.mkdir(parents=True, exist_ok=True)
-    scenes = load_scenes(options)
-    size = options.part_size
-    for part in range(-(-options.samples // size)):
-        path = options.rows / f"{options.seed}_{part:04d}.safetensors"
-        if not path.exists():
-            save_whole(gather(scenes, options.seed, part, size), path, {})
-            log.info("gathered %d samples", (part + 1) * size)
-    if options.output:
-        parts = [load_file(path) for path in find(options.rows, "*.safetensors")]
-        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        save_whole(fit(rows, width=options.width, minutes=options.minutes).state_dict(), options.output, {})
+    rows = join([tone_rows(load_file(path)) for path in find(options.pictures, "*.safetensors")])
+    log.info("%d samples", len(rows["sdr"]))
+    save_whole(fit(rows, width=options.width, minutes=options.minutes).state_dict(), options.output, {})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Statistics of a picture in which a camera's tone curve leaves its traces."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from .resample import resize_to_working
+
+STATISTICS_SIDE = 96
+"""Short side in pixels of the copy on which contrasts are measured."""
+COUNTED_SIDE = 512
+"""Short side in pixels above which only every n-th pixel is counted."""
+FINE_BINS, COARSE_BINS = 33, 16
+STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
+
+
+def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Index of the knot below `value` in [0,1] among `count` equidistant ones, and the weight of the next."""
+    position = value.clamp(0, 1) * (count - 1)
+    below = position.floor().clamp(0, count - 2)
+    return below.long(), position - below
+
+
+def soft_histogram(value: Tensor, weight: Tensor, bins: int) -> Tensor:
+    """Sums `[B,bins]` of `weight` `[B,N]`, each shared linearly by the two bins next to `value` `[B,N]`."""
+    below, share = hat_position(value, bins)
+    sums = value.new_zeros(value.shape[0], bins)
+    return sums.scatter_add_(1, below, (1 - share) * weight).scatter_add_(1, below + 1, share * weight)
+
+
+def value_statistics(sdr: Tensor) -> Tensor:
+    """How often each value occurs (red, green, blue, the largest and the smallest channel), and how colourful
+    pixels of each brightness are. `[B,3,h,w]` to `[B,5 FINE_BINS + COARSE_BINS]`.
+    """
+    largest, smallest = sdr.amax(dim=1).flatten(1), sdr.amin(dim=1).flatten(1)
+    ones = torch.ones_like(largest)
+    values = [*sdr.flatten(2).unbind(1), largest, smallest]
+    shares = [2 * (soft_histogram(v, ones, FINE_BINS) / ones.shape[1]).sqrt() for v in values]
+    count = soft_histogram(largest, ones, COARSE_BINS) + 1
+    return torch.cat([*shares, 3 * soft_histogram(largest, largest - smallest, COARSE_BINS) / count], dim=1)
+
+
+def contrast_statistics(luma: Tensor) -> Tensor:
+    """Mean and root mean square difference of neighbours at each brightness, in log. `[B,1,h,w]` to
+    `[B,2 COARSE_BINS]`.
+    """
+    pairs = [(luma[..., 1:], luma[..., :-1]), (luma[..., 1:, :], luma[..., :-1, :])]
+    level = torch.cat([((a + b) / 2).flatten(1) for a, b in pairs], dim=1)
+    step = torch.cat([(a - b).abs().flatten(1) for a, b in pairs], dim=1)
+    count = soft_histogram(level, torch.ones_like(level), COARSE_BINS) + 1
+    mean = soft_histogram(level, step, COARSE_BINS) / count
+    square = soft_histogram(level, step.square(), COARSE_BINS) / count
+    return torch.cat([torch.log(mean + 0.003) + 4, torch.log(square.sqrt() + 0.003) + 4], dim=1)
+
+
+def picture_statistics(sdr: Tensor) -> Tensor:
+    """Statistics that a tone curve leaves its traces in.
+
+    Args:
+        sdr: `[B,3,H,W]` display-encoded, [0,1]. Values are counted on its own pixels, for averaging would
+            hide a small lamp; contrasts are those of a copy of `STATISTICS_SIDE` pixels.
+
+    Returns:
+        `[B,STATISTICS]` float32, all of them of the order of 1.
+    """
+    stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
+    values = value_statistics(sdr[:, :, ::stride, ::stride].float())
+    luma = resize_to_working(sdr, STATISTICS_SIDE).float().mean(dim=1, keepdim=True)
+    levels = [luma]
+    while len(levels) < 3:
+        levels.append(avg_pool2d(levels[-1], 2))
+    spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
+    return torch.cat([values, *map(contrast_statistics, levels), 3 * spread], dim=1)
