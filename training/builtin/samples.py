@@ -103,8 +103,8 @@ def load_photo(path: Path) -> Array:
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
-    """A random square of an 8-bit photo, `[size,size,3]`: linearised, or with the range that a camera may have
-    compressed given back.
+    """A random square of an 8-bit photo, `[size,size,3]`: linearised, and half of the time with the range
+    given back that a camera may have taken.
     """
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
     top = int(rng.integers(photo.shape[0] - side + 1))
