@@ -7,31 +7,18 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..gm_core.errors import ModelFileError
+from .engine import builtin
 from .engine.load import DTYPES, load_gm_unet
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.vae import load_vae
 from .input_files import fingerprint
 
 BUILT_IN = "built-in default"
-WEIGHTS = Path(__file__).parents[1] / "weights"
-BUILT_IN_UNET = "gm_unet_builtin.safetensors"
-BUILT_IN_VAE = "gm_vae_builtin.safetensors"
-
-
-def weights_file(name: str) -> Path:
-    """A model file that ships with the pack; raises ModelFileError when it is not there."""
-    path = WEIGHTS / name
-    if not path.is_file():
-        raise ModelFileError(
-            f"{name} is missing from the folder 'weights' of the pack. Install the pack again."
-        )
-    return path
 
 
 def unet_path(name: str) -> Path:
     if name == BUILT_IN:
-        return weights_file(BUILT_IN_UNET)
+        return builtin.weights_file(builtin.UNET)
     return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
 
 
@@ -78,7 +65,7 @@ class LoadGMUNet(io.ComfyNode):
     @classmethod
     def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
         unet = load_gm_unet(unet_path(unet_name), weight_dtype)
-        return io.NodeOutput(unet, load_vae(weights_file(BUILT_IN_VAE)))
+        return io.NodeOutput(unet, load_vae(builtin.weights_file(builtin.VAE)))
 
     @classmethod
     def fingerprint_inputs(cls, unet_name: str, weight_dtype: str) -> str:

@@ -15,16 +15,15 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch.nn.functional import interpolate
 
 from ...gm_core.errors import GainMapError
-from ...gm_core.resample import LATENT_STRIDE, working_size
 from ...gm_core.trajectory import ConstantCondition, Trajectory
 from .conditioning import Conditioning
 from .guider import ConditionSource, sample_branch
 from .load import DEFAULT_STEPS, model_info
 from .progress import DualProgress
 from .record import recording
+from .vae import at_working_size
 
 MODES = ("auto", "trajectory", "final")
 SD15_SCALE = 0.18215
@@ -163,15 +162,9 @@ def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
 
     GM VAE Decode brings a smaller gain map back to full size with its guide.
     """
-    latent = gm_pass.model.model.process_latent_in(sdr)
-    if gm_pass.start is not None:
-        return latent
-    pixels = [length * LATENT_STRIDE for length in latent.shape[-2:]]
-    size = [
-        length // LATENT_STRIDE for length in working_size(*pixels, model_info(gm_pass.model).working_side)
-    ]
-    same = size == list(latent.shape[-2:])
-    return latent if same else interpolate(latent, size, mode="bilinear", antialias=True)
+    if gm_pass.start is None:
+        sdr = at_working_size(sdr, model_info(gm_pass.model).working_side)
+    return gm_pass.model.model.process_latent_in(sdr)
 
 
 def check_latent_space(model: ModelPatcher) -> None:

@@ -9,6 +9,8 @@ import torch
 from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError, ModelFileError
+from ...gm_core.resample import LATENT_STRIDE, resize_to_working, working_size
+from . import builtin
 from .model_file import read_header
 from .tiles import decode_tiles
 
@@ -47,6 +49,19 @@ def encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
     """IMAGE [B,H,W,3] -> latent [B,4,H/8,W/8], not yet scaled by 0.18215."""
     check_vae(vae)
     return vae.encode(image)
+
+
+def at_working_size(latent: torch.Tensor, side: int) -> torch.Tensor:
+    """Latents [B,4,h,w] of the same pictures with a short side of about `side` pixels; see `working_size`.
+
+    They are resized as pictures, by the VAE that ships with the pack: averaged latents are no latents of the
+    averaged picture, and cost a gain map 0.2 stops.
+    """
+    pixels = [length * LATENT_STRIDE for length in latent.shape[-2:]]
+    if working_size(*pixels, side) == tuple(pixels):
+        return latent
+    vae = load_vae(builtin.weights_file(builtin.VAE))
+    return encode(vae, resize_to_working(decode(vae, latent), side).movedim(1, -1))
 
 
 def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int = 64) -> torch.Tensor:
