@@ -45,11 +45,11 @@ class Engine(NamedTuple):
     vae: Any
 
 
-def load_engine(host: Host) -> Engine:
-    """Imports ComfyUI and the pack into this process, as ComfyUI would."""
+def load_engine(host: Host, *, cpu: bool = False) -> Engine:
+    """Imports ComfyUI and the pack into this process, as ComfyUI would; `cpu` leaves a GPU alone."""
     sys.path.insert(0, str(host.comfyui))
     args = importlib.import_module("comfy.cli_args").args
-    args.cpu = "--cpu" in device_arguments(host.python)
+    args.cpu = cpu or "--cpu" in device_arguments(host.python)
     spec = importlib.util.spec_from_file_location(
         PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
