@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,95 +24,67 @@ from gm_core.metrics import (
     pu21_psnr,
 )
 
-from .cache import find, to_bchw
-from .panoramas import View, load_panorama, render_view
-from .rendering import HDR_PEAK, srgb_encode
+from .cache import find
+from .rendering import HDR_PEAK
+from .validation import Case, plain_cases, validation_cases
 
 log = logging.getLogger(__name__)
-HIGH_RANGE, MOST_TRIES = 3.0, 200
-"""Light that a validation picture's brightest hundredth exceeds, and crops to look at to find such ones."""
-GOLDEN_RATIO, LOG_MU = 1.618, 5000.0
 Row = dict[str, Any]
 """`method`, `scene`, `rendering`, and the figures of `scores`."""
 Predictor = Callable[[Tensor], Tensor]
 """SDR picture `[1,3,H,W]` display-encoded to HDR `[1,3,H,W]` linear, 1.0 = SDR white."""
+Metric = Callable[[Tensor, Tensor], float]
+"""Prediction and truth, `[1,3,H,W]` linear, to a figure."""
+FIGURES = ("pu21", "highlights", "highlights_crf", "log_rmse", "delta_e", "fhlp_off", "ehl_off", "jod")
+WHITE_NITS = 100.0
 
 
-@dataclass(frozen=True)
-class Case:
-    """One validation picture: `sdr` `[1,3,H,W]` 8-bit values in [0,1], `truth` `[1,3,H,W]` linear."""
-
-    scene: str
-    rendering: str
-    sdr: Tensor
-    truth: Tensor
-
-
-def sdr_renderings(hdr: np.ndarray) -> dict[str, np.ndarray]:
-    """Tone curves with fixed parameters: none is drawn exactly by `rendering.py`'s random family."""
-    shoulder = 1.25 * hdr / (hdr + 0.35)
-    camera = np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0)
-    return {
-        "clip": srgb_encode(hdr),
-        "log": np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU),
-        "curve": srgb_encode(np.minimum(shoulder, 1.0) ** 1.15),
-        "camera": camera**0.9,
-    }
+def color_video_vdp() -> Metric:
+    """ColorVideoVDP's quality of a picture on an HDR display, in JOD (10 = no visible difference)."""
+    try:
+        import pycvvdp
+    except ImportError as error:
+        raise SystemExit("--jod needs ColorVideoVDP: pip install cvvdp") from error
+    metric = pycvvdp.cvvdp(display_name="standard_hdr_linear", device=torch.device("cpu"))
+    nits = lambda picture: WHITE_NITS * picture[0]  # noqa: E731
+    return lambda hdr, truth: float(metric.predict(nits(hdr), nits(truth), dim_order="CHW")[0])
 
 
-def validation_pictures(panorama: np.ndarray, rng: np.random.Generator, size: int) -> Iterator[np.ndarray]:
-    """Endless crops, a random 1.5 % to 25 % of each above white, of those that have high dynamic range."""
-    for index in count():
-        view = View(
-            yaw=360 * (index / GOLDEN_RATIO + 0.1 * rng.random()),
-            pitch=rng.uniform(-15, 30),
-            roll=0,
-            fov=rng.uniform(55, 90),
-        )
-        scene = render_view(panorama, view, size, size)
-        share = float(np.exp(rng.uniform(np.log(0.015), np.log(0.25))))
-        hdr = np.clip(scene / np.quantile(scene.max(axis=-1), 1 - share), 0, HDR_PEAK)
-        if np.quantile(hdr.max(axis=-1), 0.99) > HIGH_RANGE or index > MOST_TRIES:
-            yield hdr.astype(np.float32)
-
-
-def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 1) -> Iterator[Case]:
-    """`views` crops of every scene in every rendering."""
-    for path in scenes:
-        rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
-        for hdr in islice(validation_pictures(panorama, rng, size), views):
-            truth = to_bchw(hdr)[None]
-            for name, sdr in sdr_renderings(hdr).items():
-                codes = np.round(np.clip(sdr, 0, 1) * 255) / 255
-                yield Case(path.stem, name, to_bchw(codes.astype(np.float32))[None], truth)
-
-
-def scores(hdr: Tensor, truth: Tensor) -> dict[str, float]:
-    """Exposure-aligned figures of one picture (see RESULTS page): dB, dB in highlights, stops, delta E, FHLP,
-    EHL.
+def scores(hdr: Tensor, truth: Tensor, jod: Metric | None = None) -> dict[str, float]:
+    """Exposure-aligned figures of one picture (docs/results.md): dB, dB in highlights, stops, delta E, and$
+    the distances of highlights' share (FHLP) and excess (EHL) to the truth's, in per cent.
     """
     hdr = hdr.clamp(0, HDR_PEAK)
     aligned, mask = align(hdr, truth), highlight_mask(truth)
-    share, excess = highlight_volume(aligned)
+    volumes = [100 * torch.cat(highlight_volume(picture)) for picture in (aligned, truth)]
+    share, excess = (volumes[0] - volumes[1]).abs().tolist()
     corrected = crf_correct(aligned, truth)
-    return {
+    figures = {
         "pu21": float(pu21_psnr(aligned, truth)),
         "highlights": float(pu21_psnr(aligned, truth, mask=mask)),
         "highlights_crf": float(pu21_psnr(corrected, truth, mask=mask)),
         "log_rmse": float(log_rmse(aligned, truth)),
         "delta_e": float(delta_e_itp(aligned, truth)),
-        "fhlp": float(share),
-        "ehl": float(excess),
+        "fhlp_off": share,
+        "ehl_off": excess,
     }
+    return figures | ({"jod": jod(aligned, truth)} if jod else {})
 
 
-def evaluate(predictors: dict[str, Predictor], cases: list[Case]) -> list[Row]:
+def departure(hdr: Tensor, sdr: Tensor) -> float:
+    """95th percentile of the stops by which a prediction departs from linearised SDR, up to exposure."""
+    stops = [torch.log2(picture.amax(dim=1).clamp(min=0.01)) for picture in (hdr, linearised_sdr(sdr))]
+    difference = (stops[0] - stops[1]).flatten()
+    return float((difference - difference.median()).abs().quantile(0.95))
+
+
+def evaluate(predictors: dict[str, Predictor], cases: list[Case], jod: Metric | None = None) -> list[Row]:
     """One row per case and method."""
     rows: list[Row] = []
     for case in cases:
         for method, predict in predictors.items():
             with torch.no_grad():
-                figures = scores(predict(case.sdr), case.truth)
+                figures = scores(predict(case.sdr), case.truth, jod)
             rows.append({"method": method, "scene": case.scene, "rendering": case.rendering, **figures})
     return rows
 
@@ -154,16 +124,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps", type=int, nargs="+", default=[0], help="sampling steps to compare (0 = the model's)"
     )
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--views", type=int, default=6)
+    parser.add_argument("--jod", action="store_true", help="ColorVideoVDP as well (pip install cvvdp)")
     parser.add_argument("--output", type=Path, help="write all figures as JSON")
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
     predictors: dict[str, Predictor] = {"linearised SDR": linearised_sdr}
     for steps in options.steps:
         predictors[f"built-in, {steps or model.info.steps} steps"] = lambda sdr, n=steps: model(sdr, steps=n)
-    rows = evaluate(predictors, list(validation_cases(find(options.panoramas, "*.hdr"), views=options.views)))
-    for figure in ("pu21", "highlights", "highlights_crf", "log_rmse", "delta_e"):
+    scenes = find(options.panoramas, "*.hdr")
+    jod = color_video_vdp() if options.jod else None
+    rows = evaluate(predictors, list(validation_cases(scenes, views=options.views)), jod)
+    for figure in FIGURES[: None if jod else -1]:
         print(summary(rows, figure), end="\n\n")
+    plain = [departure(model(case.sdr), case.sdr) for case in plain_cases(scenes, views=options.views)]
+    print(f"pictures with nothing to gain: off by {np.mean(plain):.2f} stops, worst {max(plain):.2f}")
     if options.output:
         options.output.write_text(json.dumps(rows, indent=1))
 

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gm_core.color import linear_to_srgb, srgb_to_linear
+from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
 from gm_core.metrics import align
 
 from .cache import find
-from .evaluate import Case, validation_cases
 from .pipeline import BuiltinModel
+from .validation import Case, validation_cases
 
-STOPS = (-2, -4)
+STOPS, WORST = (-2, -4), 2.0
 
 
 def tile(picture: Tensor, size: int) -> np.ndarray:
@@ -26,13 +26,23 @@ def tile(picture: Tensor, size: int) -> np.ndarray:
     return np.round(cv2.resize(array, (size, size), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
 
+def error_map(hdr: Tensor, truth: Tensor) -> Tensor:
+    """Red where a prediction is too bright, blue where it is too dark, full colour at `WORST` stops."""
+    luminances = [luminance(picture, "bt709").clamp(min=0.01) for picture in (hdr, truth)]
+    off = (torch.log2(luminances[0] / luminances[1]) / WORST).clamp(-1, 1)
+    return torch.cat([1 + off.clamp(max=0), 1 - off.abs(), 1 - off.clamp(min=0)], dim=1)
+
+
 def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
-    """SDR, predicted coded map, then for every exposure: the SDR picture, the prediction, the truth."""
+    """SDR, predicted coded map, for every exposure the SDR picture, the prediction and the truth, then the
+    prediction's error.
+    """
     hdr = align(model(case.sdr), case.truth)
     flat = align(srgb_to_linear(case.sdr), case.truth)
     tiles = [case.sdr, model.full_size_map(case.sdr)]
     for stops in STOPS:
         tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
+    tiles.append(error_map(hdr, case.truth))
     return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
 
 

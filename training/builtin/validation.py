@@ -1,0 +1,84 @@
+"""Validation pictures: crops of HDR panoramas as fixed cameras would show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from .cache import to_bchw
+from .panoramas import View, load_panorama, random_view, render_view
+from .rendering import HDR_PEAK, srgb_encode
+
+HIGH_RANGE, MOST_TRIES = 3.0, 200
+"""Light that a validation picture's brightest hundredth exceeds, and crops to look at to find such ones."""
+PLAIN_TRIES = 8
+"""Crops of which a plain picture is the one with the least range."""
+GOLDEN_RATIO, LOG_MU = 1.618, 5000.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One validation picture: `sdr` `[1,3,H,W]` 8-bit values in [0,1], `truth` `[1,3,H,W]` linear."""
+
+    scene: str
+    rendering: str
+    sdr: Tensor
+    truth: Tensor
+
+
+def sdr_renderings(hdr: np.ndarray) -> dict[str, np.ndarray]:
+    """Tone curves with fixed parameters: none is drawn exactly by `rendering.py`'s random family."""
+    shoulder = 1.25 * hdr / (hdr + 0.35)
+    camera = np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0)
+    return {
+        "clip": srgb_encode(hdr),
+        "log": np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU),
+        "curve": srgb_encode(np.minimum(shoulder, 1.0) ** 1.15),
+        "camera": camera**0.9,
+    }
+
+
+def validation_pictures(panorama: np.ndarray, rng: np.random.Generator, size: int) -> Iterator[np.ndarray]:
+    """Endless crops, a random 1.5 % to 25 % of each above white, of those that have high dynamic range."""
+    for index in count():
+        view = View(
+            yaw=360 * (index / GOLDEN_RATIO + 0.1 * rng.random()),
+            pitch=rng.uniform(-15, 30),
+            roll=0,
+            fov=rng.uniform(55, 90),
+        )
+        scene = render_view(panorama, view, size, size)
+        share = float(np.exp(rng.uniform(np.log(0.015), np.log(0.25))))
+        hdr = np.clip(scene / np.quantile(scene.max(axis=-1), 1 - share), 0, HDR_PEAK)
+        if np.quantile(hdr.max(axis=-1), 0.99) > HIGH_RANGE or index > MOST_TRIES:
+            yield hdr.astype(np.float32)
+
+
+def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 1) -> Iterator[Case]:
+    """`views` crops of every scene in every rendering."""
+    for path in scenes:
+        rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
+        for hdr in islice(validation_pictures(panorama, rng, size), views):
+            truth = to_bchw(hdr)[None]
+            for name, sdr in sdr_renderings(hdr).items():
+                codes = np.round(np.clip(sdr, 0, 1) * 255) / 255
+                yield Case(path.stem, name, to_bchw(codes.astype(np.float32))[None], truth)
+
+
+def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 2) -> Iterator[Case]:
+    """`views` crops of every scene that have little range, as a camera with a plain curve shows them without
+    clipping: pictures with nothing to gain.
+    """
+    for path in scenes:
+        rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
+        for _ in range(views):
+            crops = [render_view(panorama, random_view(rng), size, size) for _ in range(PLAIN_TRIES)]
+            scene = min(crops, key=lambda crop: np.quantile(crop, 0.995) / np.quantile(crop, 0.5))
+            hdr = np.clip(0.98 * scene / scene.max(), 0, 1).astype(np.float32)
+            codes = np.round(srgb_encode(hdr) * 255) / 255
+            yield Case(path.stem, "plain", to_bchw(codes.astype(np.float32))[None], to_bchw(hdr)[None])
