@@ -51,7 +51,7 @@ def color_video_vdp() -> Metric:
 
 
 def scores(hdr: Tensor, truth: Tensor, jod: Metric | None = None) -> dict[str, float]:
-    """Exposure-aligned figures of one picture (docs/results.md): dB, dB in highlights, stops, delta E, and$
+    """Exposure-aligned figures of one picture (docs/results.md): dB, dB in highlights, stops, delta E, and
     the distances of highlights' share (FHLP) and excess (EHL) to the truth's, in per cent.
     """
     hdr = hdr.clamp(0, HDR_PEAK)
