@@ -126,6 +126,14 @@ def cap_gain(*, gain_map: Tensor, stops: float, spec: GainMapSpec) -> Tensor:
     return scale_gain(gain_map=gain_map, strength=strength, spec=spec)
 
 
+def blend_gain(*, gain_map: Tensor, other: Tensor, share: Tensor, spec: GainMapSpec) -> Tensor:
+    """Between two gain maps `[B,C,H,W]`, in stops: `share` `[B,1,H,W]` in [0,1] of `other`'s, the rest of
+    `gain_map`'s.
+    """
+    gain = _gain(gain_map, spec) ** (1 - share) * _gain(other, spec) ** share
+    return ((gain - 1) / spec.qmax).clamp(spec.floor, 1.0)
+
+
 def limit_darkening(*, sdr: Tensor, gain_map: Tensor, darkest: float, spec: GainMapSpec) -> Tensor:
     """Keep dark colours from being crushed to black by the offset of Eq. (1).
 

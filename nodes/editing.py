@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.color import convert_primaries
-from ..gm_core.gain_map import GainMapSpec, cap_gain, merge_hdr, scale_gain
+from ..gm_core.gain_map import GainMapSpec, blend_gain, cap_gain, merge_hdr, scale_gain
 from ..gm_core.resample import upsample_gain_map
 from .gain_map_pictures import ENCODINGS, picture_coding
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
@@ -137,9 +137,7 @@ def edited(
     area = to_mask(mask)
     gain_map, changed, area = same_batch(gain_map=gain_map, changed=changed, mask=area)
     check_same_size(gain_map=gain_map, mask=area)
-    kept = 1.0 - area
-    gain = (1 + gain_map * spec.qmax).clamp(min=0) ** kept * (1 + changed * spec.qmax).clamp(min=0) ** area
-    return ((gain - 1) / spec.qmax).clamp(spec.floor, 1.0)
+    return blend_gain(gain_map=gain_map, other=changed, share=area, spec=spec)
 
 
 NODES: list[type[io.ComfyNode]] = [EditGainMap, Recombine]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,6 +9,7 @@ from torch.testing import assert_close
 from gm_core.errors import GainMapError
 from gm_core.gain_map import (
     GainMapSpec,
+    blend_gain,
     cap_gain,
     extract_gain_map,
     limit_darkening,
@@ -154,6 +157,14 @@ def test_scale_gain_takes_a_mask():
     mask = torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2)
     scaled = scale_gain(gain_map=torch.full((1, 3, 1, 2), 0.5), strength=mask, spec=PAPER)
     assert_close(scaled[0, :, 0].T, torch.tensor([[0.0] * 3, [0.5] * 3]))
+
+
+@given(first=unit, second=unit, share=unit)
+def test_blended_gain_lies_between_in_stops(first, second, share):
+    blended = blend_gain(gain_map=pixel(first), other=pixel(second), share=pixel(share, 1), spec=PAPER)
+    stops = [math.log2(1 + PAPER.qmax * value) for value in (first, second)]
+    wanted = (2 ** (stops[0] + share * (stops[1] - stops[0])) - 1) / PAPER.qmax
+    assert_close(blended, pixel(wanted), rtol=1e-4, atol=1e-5)
 
 
 @given(channels=st.tuples(unit, unit, unit), stops=st.floats(0, 7))
