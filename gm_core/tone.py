@@ -21,12 +21,14 @@ from .tone_statistics import STATISTICS, picture_statistics
 
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
-DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.5
+INFERRED_SHARE = 0.7
+"""Weight of the curves that the net infers beside those that the UNet painted."""
+DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.25
 """Half window, as a share of the short side, and weight of what a map says beyond its tones."""
 
 
 class ToneNet(nn.Module):
-    """Statistics of a picture to the curves of its gain: a multilayer perceptron of some 150,000 numbers."""
+    """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side."""
 
     mean: Tensor
     scale: Tensor
@@ -71,9 +73,10 @@ class ToneNet(nn.Module):
 
 
 def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
-    """The mean of what the map says and what the statistics say: each errs where the other does not."""
+    """Between what the map says and what the statistics say: each errs where the other does not."""
     return ToneCurves(
-        (painted.by_channel + inferred.by_channel) / 2, (painted.by_largest + inferred.by_largest) / 2
+        torch.lerp(painted.by_channel, inferred.by_channel, INFERRED_SHARE),
+        torch.lerp(painted.by_largest, inferred.by_largest, INFERRED_SHARE),
     )
 
 

@@ -13,7 +13,9 @@ STATISTICS_SIDE = 96
 COUNTED_SIDE = 512
 """Short side in pixels above which only every n-th pixel is counted."""
 FINE_BINS, COARSE_BINS = 33, 16
-STATISTICS = 5 * FINE_BINS + COARSE_BINS + 3 * 2 * COARSE_BINS + 2
+END_BINS, END_STEP = 24, 1 / 200
+"""Bins next to black and white, where clipping and a shoulder differ, and their width."""
+STATISTICS = 5 * FINE_BINS + COARSE_BINS + 7 * END_BINS + 1 + 3 * 2 * COARSE_BINS + 2
 
 
 def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -42,6 +44,29 @@ def value_statistics(sdr: Tensor) -> Tensor:
     return torch.cat([*shares, 3 * soft_histogram(largest, largest - smallest, COARSE_BINS) / count], dim=1)
 
 
+def end_shares(distance: Tensor) -> Tensor:
+    """How many of the values `[B,N]` lie in each of the `END_BINS` steps from an end that is `distance` away,
+    `[B,END_BINS]`.
+    """
+    batch = len(distance)
+    bins = (distance / END_STEP).long().clamp(0, END_BINS)  # The last collects all others.
+    bins += (END_BINS + 1) * torch.arange(batch, device=bins.device)[:, None]
+    counts = torch.bincount(bins.flatten(), minlength=batch * (END_BINS + 1)).view(batch, -1)
+    return 2 * (counts[:, :-1].to(distance.dtype) / distance.shape[1]).sqrt()
+
+
+def end_statistics(sdr: Tensor) -> Tensor:
+    """Values next to black and to white of all channels, the largest and the smallest; those next to the
+    picture's own maximum, and that maximum. `[B,3,h,w]` to `[B,7 END_BINS + 1]`.
+    """
+    largest = sdr.amax(dim=1).flatten(1)
+    maximum = largest.amax(dim=1, keepdim=True)
+    shares = [end_shares(1 - largest / maximum.clamp(min=END_STEP))]
+    for value in (sdr.flatten(1), largest, sdr.amin(dim=1).flatten(1)):
+        shares += [end_shares(value), end_shares(1 - value)]
+    return torch.cat([*shares, maximum], dim=1)
+
+
 def contrast_statistics(luma: Tensor) -> Tensor:
     """Mean and root mean square difference of neighbours at each brightness, in log. `[B,1,h,w]` to
     `[B,2 COARSE_BINS]`.
@@ -66,10 +91,11 @@ def picture_statistics(sdr: Tensor) -> Tensor:
         `[B,STATISTICS]` float32, all of them of the order of 1.
     """
     stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
-    values = value_statistics(sdr[:, :, ::stride, ::stride].float())
+    counted = sdr[:, :, ::stride, ::stride].float()
     luma = resize_to_working(sdr, STATISTICS_SIDE).float().mean(dim=1, keepdim=True)
     levels = [luma]
     while len(levels) < 3:
         levels.append(avg_pool2d(levels[-1], 2))
     spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
-    return torch.cat([values, *map(contrast_statistics, levels), 3 * spread], dim=1)
+    ends = end_statistics(counted)
+    return torch.cat([value_statistics(counted), ends, *map(contrast_statistics, levels), 3 * spread], dim=1)

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
+from gm_core.tone import ToneNet
+from gm_core.tone_statistics import STATISTICS
 from training.builtin import cache, export, latents, objective, rendering, samples, train, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
@@ -93,12 +95,20 @@ def test_picture_error_forgives_exposure_and_nothing_else(stops, seed):
     assert abs(stops) < 0.3 or contrastier > exact + 3
 
 
+def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
+    torch.manual_seed(0)
+    nets = [ToneNet(width=width).eval() for width in (8, 16, 8)]
+    statistics = torch.randn(5, STATISTICS)
+    wanted = torch.stack([net(statistics).by_channel for net in nets]).mean(dim=0)
+    assert torch.allclose(train_tone.average_of(nets).eval()(statistics).by_channel, wanted, atol=1e-5)
+
+
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     pictures, encoded, weights, tone = (tmp_path / n for n in ("pictures", "latents", "unet.st", "tone.st"))
     cached = ["--pictures", str(pictures)]
     cache.main(["--panoramas", str(folder), "--output", str(pictures), "--shards", "1", "--shard-size", "4"])
     latents.main([*cached, "--teacher", str(folder), "--output", str(encoded)])
-    train_tone.main([*cached, "--output", str(tone), "--minutes", "0.001"])
+    train_tone.main([*cached, "--output", str(tone), "--minutes", "0.001", "--nets", "2"])
     quick = ["--decoder-steps", "2"]
     train.main(
         ["--cache", str(encoded), "--output", str(weights), "--minutes", "0.001", "--batch", "2", *quick]

@@ -66,7 +66,7 @@ def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor
     return full_size_map(coded, sdr, coding=CODING, net=random_net(), **options)
 
 
-def test_full_strength_meets_the_net_s_curves_half_way():
+def test_full_strength_lies_between_the_map_and_the_net_s_curves():
     sdr = picture(64, 64)
     painted, inferred = curves(1), random_net()(picture_statistics(sdr))
     wanted = tone_consensus(painted, inferred).rising().gain(sdr)
@@ -79,8 +79,8 @@ def test_a_lamp_among_equal_tones_stays_brighter():
     lamp = torch.zeros_like(sdr)
     lamp[..., 20:30, 20:30] = 0.1
     difference = corrected(sdr, flat + lamp) - corrected(sdr, flat)
-    assert difference[..., 23:27, 23:27].min() > 0.02
-    assert difference[..., 50:, 50:].abs().max() < 0.02
+    assert difference[..., 23:27, 23:27].min() > 0.01
+    assert difference[..., 50:, 50:].abs().max() < 0.01
 
 
 @given(seed=st.integers(0, 100))

@@ -78,11 +78,11 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
-    (0.25, clip_curve),
-    (0.23, log_curve),
-    (0.20, sigmoid_curve),
-    (0.15, filmic_curve),
-    (0.17, spline_curve),
+    (0.36, clip_curve),
+    (0.22, log_curve),
+    (0.14, sigmoid_curve),
+    (0.14, filmic_curve),
+    (0.14, spline_curve),
 )
 
 
@@ -139,7 +139,7 @@ def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
     sdr = apply_curve(rng, seen, make_curve(rng, seen))
     if rng.random() < 0.3:
         sdr = saturate(rng, sdr)
-    if rng.random() < 0.2:
+    if rng.random() < 0.07:
         sdr = rng.uniform(0, 0.04) + sdr * rng.uniform(0.85, 0.96)  # a faded print: no black, no white
     return sdr.astype(np.float32)
 

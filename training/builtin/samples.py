@@ -39,10 +39,10 @@ class Scenes:
     """Panoramas in memory plus, optionally, ordinary photographs that serve as scenes of low dynamic range.
 
     Photographs keep the model honest: paper, skin and sky of an ordinary picture gain next to nothing. And
-    they show more of the world than a few panoramas do, so half of them stand in for scenes of high range.
+    they show more of the world than a few panoramas do, so a third of them stand in for scenes of high range.
     """
 
-    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.25) -> None:
+    def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.15) -> None:
         if not panoramas:
             raise FileNotFoundError(
                 "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
@@ -76,7 +76,7 @@ class Scenes:
 
     def _panorama_view(self, rng: np.random.Generator, size: int) -> Array:
         """Mostly one with a window, lamp, sun or sky in it: the rest of a scene has little range to learn."""
-        tries = 4 if rng.random() < 0.75 else 1
+        tries = 4 if rng.random() < 0.6 else 1
         for _ in range(tries):
             panorama, view = self.panoramas[rng.integers(len(self.panoramas))], random_view(rng)
             light = render_view(panorama, view, 32, 32).max(axis=-1)
@@ -103,7 +103,7 @@ def load_photo(path: Path) -> Array:
 
 
 def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
-    """A random square of an 8-bit photo, `[size,size,3]`: linearised, and half of the time with the range
+    """A random square of an 8-bit photo, `[size,size,3]`: linearised, and a third of the time with the range
     given back that a camera may have taken.
     """
     side = int(min(photo.shape[:2]) * rng.uniform(0.5, 1.0))
@@ -114,7 +114,7 @@ def crop_photo(rng: np.random.Generator, photo: Array, size: int) -> Array:
     )
     codes = square.astype(np.float32) / 255
     light = codes ** np.float32(rng.uniform(2.0, 2.6))
-    if rng.random() < 0.5:
+    if rng.random() < 0.33:
         # Brightness goes up with the brightest channel, so that colours stay.
         light = light * np.exp2(
             rng.uniform(0, 5) * np.clip(codes.max(axis=-1, keepdims=True) - 0.6, 0, 1) / 0.4

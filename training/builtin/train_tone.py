@@ -86,21 +86,41 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
     return average
 
 
+def average_of(nets: list[ToneNet]) -> ToneNet:
+    """One wide net whose answer is the mean of all nets' answers; they share one standardisation."""
+    wide = ToneNet(width=sum(net.layers[0].out_features for net in nets))
+    wide.mean, wide.scale = nets[0].mean, nets[0].scale
+    first, second, last = (0, 3, 6)
+    parts = lambda layer, name: [getattr(net.layers[layer], name).data for net in nets]  # noqa: E731
+    with torch.no_grad():
+        wide.layers[first].weight.copy_(torch.cat(parts(first, "weight")))
+        wide.layers[first].bias.copy_(torch.cat(parts(first, "bias")))
+        wide.layers[second].weight.copy_(torch.block_diag(*parts(second, "weight")))
+        wide.layers[second].bias.copy_(torch.cat(parts(second, "bias")))
+        wide.layers[last].weight.copy_(torch.cat(parts(last, "weight"), dim=1) / len(nets))
+        wide.layers[last].bias.copy_(torch.stack(parts(last, "bias")).mean(dim=0))
+    return wide
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--pictures", type=Path, required=True, help="folder written by training.builtin.cache"
     )
     parser.add_argument("--output", type=Path, required=True, help="trained net (.safetensors)")
-    parser.add_argument("--minutes", type=float, default=6)
+    parser.add_argument("--minutes", type=float, default=3, help="for each net")
+    parser.add_argument("--nets", type=int, default=3, help="nets fitted from different seeds and averaged")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(options.seed)
     rows = join([tone_rows(load_file(path)) for path in find(options.pictures, "*.safetensors")])
     log.info("%d samples", len(rows["sdr"]))
-    save_whole(fit(rows, width=options.width, minutes=options.minutes).state_dict(), options.output, {})
+    nets = []
+    for seed in range(options.seed, options.seed + options.nets):
+        torch.manual_seed(seed)
+        nets.append(fit(rows, width=options.width, minutes=options.minutes))
+    save_whole(average_of(nets).state_dict(), options.output, {})
 
 
 if __name__ == "__main__":
