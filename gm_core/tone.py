@@ -131,6 +131,6 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
-        stops = curves.gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
+        stops = curves.cautious_gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

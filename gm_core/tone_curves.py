@@ -12,6 +12,8 @@ from .tone_statistics import hat_position
 KNOTS = 17
 """Values in [0,1], equidistant, at which a curve is known."""
 RIDGE = 1e-3
+NEAR_WHITE, OTHERS_SHARE = 0.85, 0.5
+"""Value from which a channel may be clipping, and how much the other two have to say when it does."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,19 @@ class ToneCurves:
         """Stops `[B,3,H,W]` of a picture `[B,3,H,W]` in [0,1]."""
         largest = sdr.amax(dim=1, keepdim=True)
         return _read(self.by_channel, sdr) + _read(self.by_largest, largest)
+
+    def cautious_gain(self, sdr: Tensor) -> Tensor:
+        """`gain`, but what a channel's curve says of white counts only as far as its pixel is white.
+
+        A curve rises steeply to white, for there are the lamps. A channel that clips alone was barely
+        over: with a lamp's gain it would put coloured fringes around suns and tint bright walls.
+        """
+        own = _read(self.by_channel, sdr)
+        others = (sdr.sum(dim=1, keepdim=True) - sdr) / 2
+        shared = torch.minimum(torch.lerp(sdr, others, OTHERS_SHARE), sdr)
+        nearness = ((sdr - NEAR_WHITE) / (1 - NEAR_WHITE)).clamp(0, 1)
+        own = own.lerp(torch.minimum(own, _read(self.by_channel, shared)), nearness)
+        return own + _read(self.by_largest, sdr.amax(dim=1, keepdim=True))
 
     def rising(self) -> ToneCurves:
         """The same up to the mid-tones; above them a grey's gain is at least 0 stops and never falls.

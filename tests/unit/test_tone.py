@@ -62,6 +62,23 @@ def test_rising_curves_never_darken_brighter_greys(seed):
     assert_close(after[:87], before[:87])
 
 
+@given(seed=st.integers(0, 1000))
+def test_cautious_gain_is_never_more_and_the_same_for_greys_and_below_white(seed):
+    sdr, made_by = picture(40, 40, seed), curves(seed)
+    plain, cautious = made_by.gain(sdr), made_by.cautious_gain(sdr)
+    assert (cautious <= plain + 1e-5).all()
+    assert_close(cautious[sdr < 0.85], plain[sdr < 0.85])
+    grey = sdr[:, :1].expand(-1, 3, -1, -1)
+    assert_close(made_by.cautious_gain(grey), made_by.gain(grey), rtol=0, atol=1e-4)
+
+
+def test_a_channel_that_clips_alone_gains_less_than_white():
+    steep = ToneCurves(torch.linspace(0, 1, KNOTS)[None] ** 8, torch.zeros(1, KNOTS))
+    blue = steep.cautious_gain(torch.tensor([0.5, 0.6, 1.0]).view(1, 3, 1, 1))[0, 2]
+    white = steep.cautious_gain(torch.ones(1, 3, 1, 1))[0, 2]
+    assert blue < 0.3 * white
+
+
 def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor:
     return full_size_map(coded, sdr, coding=CODING, net=random_net(), **options)
 
@@ -69,7 +86,7 @@ def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor
 def test_full_strength_lies_between_the_map_and_the_net_s_curves():
     sdr = picture(64, 64)
     painted, inferred = curves(1), random_net()(picture_statistics(sdr))
-    wanted = tone_consensus(painted, inferred).rising().gain(sdr)
+    wanted = tone_consensus(painted, inferred).rising().cautious_gain(sdr)
     gain = corrected(sdr, (painted.gain(sdr) - CODING.log2_min) / 8) * 8 + CODING.log2_min
     assert_close(gain, wanted, rtol=0, atol=0.15)
 
