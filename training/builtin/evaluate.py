@@ -42,7 +42,7 @@ WHITE_NITS = 100.0
 def color_video_vdp() -> Metric:
     """ColorVideoVDP's quality of a picture on an HDR display, in JOD (10 = no visible difference)."""
     try:
-        import pycvvdp
+        import pycvvdp  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise SystemExit("--jod needs ColorVideoVDP: pip install cvvdp") from error
     metric = pycvvdp.cvvdp(display_name="standard_hdr_linear", device=torch.device("cpu"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from gm_core.tone import ToneNet
 from gm_core.tone_curves import ToneCurves
@@ -86,19 +86,23 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
     return average
 
 
+def linear_layers(net: ToneNet) -> list[nn.Linear]:
+    return [layer for layer in net.layers if isinstance(layer, nn.Linear)]
+
+
 def average_of(nets: list[ToneNet]) -> ToneNet:
     """One wide net whose answer is the mean of all nets' answers; they share one standardisation."""
-    wide = ToneNet(width=sum(net.layers[0].out_features for net in nets))
+    wide = ToneNet(width=sum(linear_layers(net)[0].out_features for net in nets))
     wide.mean, wide.scale = nets[0].mean, nets[0].scale
-    first, second, last = (0, 3, 6)
-    parts = lambda layer, name: [getattr(net.layers[layer], name).data for net in nets]  # noqa: E731
+    first, second, last = linear_layers(wide)
+    firsts, seconds, lasts = zip(*map(linear_layers, nets), strict=True)
     with torch.no_grad():
-        wide.layers[first].weight.copy_(torch.cat(parts(first, "weight")))
-        wide.layers[first].bias.copy_(torch.cat(parts(first, "bias")))
-        wide.layers[second].weight.copy_(torch.block_diag(*parts(second, "weight")))
-        wide.layers[second].bias.copy_(torch.cat(parts(second, "bias")))
-        wide.layers[last].weight.copy_(torch.cat(parts(last, "weight"), dim=1) / len(nets))
-        wide.layers[last].bias.copy_(torch.stack(parts(last, "bias")).mean(dim=0))
+        first.weight.copy_(torch.cat([layer.weight for layer in firsts]))
+        first.bias.copy_(torch.cat([layer.bias for layer in firsts]))
+        second.weight.copy_(torch.block_diag(*(layer.weight for layer in seconds)))
+        second.bias.copy_(torch.cat([layer.bias for layer in seconds]))
+        last.weight.copy_(torch.cat([layer.weight for layer in lasts], dim=1) / len(nets))
+        last.bias.copy_(torch.stack([layer.bias for layer in lasts]).mean(dim=0))
     return wide
 
 
