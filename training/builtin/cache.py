@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +67,6 @@ def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, Row
     return {p.name: load_file(p) for p in sorted(folder.glob("*.safetensors")) if p.name not in known}
 
 
-def missing_shards(folder: Path, names: Iterator[str]) -> Iterator[Path]:
-    """Paths in `folder` that no earlier run has written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return (path for name in names if not (path := folder / name).exists())
-
-
 def find(folder: Path | None, *patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern)) if folder else []
 
@@ -97,10 +91,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     scenes, size = load_scenes(options), options.shard_size
-    for path in missing_shards(
-        options.output, (f"{options.seed}_{n:04d}.safetensors" for n in range(options.shards))
-    ):
-        shard = int(path.stem.split("_")[1])
+    options.output.mkdir(parents=True, exist_ok=True)
+    for shard in range(options.shards):
+        path = options.output / f"{options.seed}_{shard:04d}.safetensors"
+        if path.exists():
+            continue
         ranges = [range(start, min(start + PART, size)) for start in range(0, size, PART)]
         parts = [picture_rows(render_batch(scenes, options.seed, shard, part)) for part in ranges]
         save_whole(join(parts), path, {})

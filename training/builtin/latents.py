@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
-from .cache import Rows, find, gain_in_stops, join, missing_shards
+from .cache import Rows, find, gain_in_stops, join
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval().to(torch.bfloat16)
-    sources = find(options.pictures, "*.safetensors")[: options.shards]
-    for path in missing_shards(options.output, (f"{options.side}_{source.name}" for source in sources)):
-        pictures = load_file(options.pictures / path.name.removeprefix(f"{options.side}_"))
+    options.output.mkdir(parents=True, exist_ok=True)
+    for source in find(options.pictures, "*.safetensors")[: options.shards]:
+        path = options.output / f"{options.side}_{source.name}"
+        if path.exists():
+            continue
+        pictures = load_file(source)
         count = len(pictures["sdr"])
         chunks = [{k: v[start : start + 32] for k, v in pictures.items()} for start in range(0, count, 32)]
         save_whole(join([latent_rows(part, autoencoder, options.side) for part in chunks]), path, {})

@@ -31,6 +31,12 @@ class Case:
     truth: Tensor
 
 
+def eight_bit_case(scene: str, rendering: str, sdr: np.ndarray, hdr: np.ndarray) -> Case:
+    """The case of an SDR rendering of `hdr`, both `[H,W,3]`, that a file of 8 bits would hold."""
+    codes = np.round(np.clip(sdr, 0, 1) * 255) / 255
+    return Case(scene, rendering, to_bchw(codes.astype(np.float32))[None], to_bchw(hdr)[None])
+
+
 def sdr_renderings(hdr: np.ndarray) -> dict[str, np.ndarray]:
     """Tone curves with fixed parameters: none is drawn exactly by `rendering.py`'s random family."""
     shoulder = 1.25 * hdr / (hdr + 0.35)
@@ -64,10 +70,8 @@ def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, see
     for path in scenes:
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
         for hdr in islice(validation_pictures(panorama, rng, size), views):
-            truth = to_bchw(hdr)[None]
             for name, sdr in sdr_renderings(hdr).items():
-                codes = np.round(np.clip(sdr, 0, 1) * 255) / 255
-                yield Case(path.stem, name, to_bchw(codes.astype(np.float32))[None], truth)
+                yield eight_bit_case(path.stem, name, sdr, hdr)
 
 
 def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 2) -> Iterator[Case]:
@@ -80,5 +84,4 @@ def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: in
             crops = [render_view(panorama, random_view(rng), size, size) for _ in range(PLAIN_TRIES)]
             scene = min(crops, key=lambda crop: np.quantile(crop, 0.995) / np.quantile(crop, 0.5))
             hdr = np.clip(0.98 * scene / scene.max(), 0, 1).astype(np.float32)
-            codes = np.round(srgb_encode(hdr) * 255) / 255
-            yield Case(path.stem, "plain", to_bchw(codes.astype(np.float32))[None], to_bchw(hdr)[None])
+            yield eight_bit_case(path.stem, "plain", srgb_encode(hdr), hdr)
