@@ -1,6 +1,9 @@
 """The recipe of the built-in model on panoramas made up here: data laws, and all steps end to end."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,10 +18,12 @@ from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.tone import ToneNet
 from gm_core.tone_statistics import STATISTICS
-from training.builtin import cache, export, latents, objective, rendering, samples, train, train_tone
+from training.builtin import cache, objective, rendering, samples, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
+
+RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "builtin_model.sh"
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +109,14 @@ def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
 
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
-    pictures, encoded, weights, tone = (tmp_path / n for n in ("pictures", "latents", "unet.st", "tone.st"))
-    cached = ["--pictures", str(pictures)]
-    cache.main(["--panoramas", str(folder), "--output", str(pictures), "--shards", "1", "--shard-size", "4"])
-    latents.main([*cached, "--teacher", str(folder), "--output", str(encoded)])
-    train_tone.main([*cached, "--output", str(tone), "--minutes", "0.001", "--nets", "2"])
-    quick = ["--decoder-steps", "2"]
-    train.main(
-        ["--cache", str(encoded), "--output", str(weights), "--minutes", "0.001", "--batch", "2", *quick]
+    sizes = {"SHARDS": "1", "SHARD_SIZE": "4", "DECODER_STEPS": "2"}
+    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "AUTOENCODER")}
+    subprocess.run(
+        ["sh", RECIPE, folder, tmp_path / "no photos", folder, tmp_path],
+        cwd=RECIPE.parents[2],
+        env=os.environ | sizes | times | {"PYTHON": sys.executable},
+        check=True,
     )
-    parts = ["--unet", str(weights), "--teacher", str(folder), "--tone-net", str(tone)]
-    export.main([*parts, "--output", str(tmp_path / "weights")])
     model = BuiltinModel.load(tmp_path / "weights")
     assert model.tone_net is not None
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))

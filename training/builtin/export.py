@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tone-net", type=Path, help="file from training.builtin.train_tone")
     parser.add_argument("--output", type=Path, default=Path("weights"))
     parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--working-side", type=int, default=96)
+    parser.add_argument("--working-side", type=int, default=128)
     options = parser.parse_args(arguments)
     autoencoder = TinyAutoencoder()
     if options.autoencoder:
