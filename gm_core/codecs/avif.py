@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import numpy as np
 
 from ..errors import ImageReadError, ImageWriteError
@@ -34,7 +36,7 @@ def encode_avif(
     exif: a block as Pillow's `Exif.tobytes()` gives it, for example `exif_block`.
 
     Raises:
-        ImageWriteError: wrong shape, non-finite pixels, an option out of range, or imagecodecs is missing.
+        ImageWriteError: wrong shape, non-finite pixels, an option out of range; imagecodecs missing or old.
     """
     imagecodecs = library("imagecodecs", "writing .avif", ImageWriteError)
     if bits not in (10, 12) or not 1 <= quality <= LOSSLESS or not 0 <= speed <= 10:
@@ -45,6 +47,11 @@ def encode_avif(
     if max(picture.shape) > _MAX_SIDE:
         raise ImageWriteError(f"a side of {max(picture.shape)} pixels does not fit an AVIF")
     codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
+    if "primaries" not in signature(imagecodecs.avif_encode).parameters:
+        raise ImageWriteError(
+            f"imagecodecs {imagecodecs.__version__} cannot tag an AVIF as HDR: "
+            "pip install --upgrade imagecodecs (Python 3.11 or newer)"
+        )
     data = imagecodecs.avif_encode(
         (codes * np.float32((1 << bits) - 1) + np.float32(0.5)).astype(np.uint16),
         level=quality,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from gm_core.codecs.jxl import decode_jxl, encode_jxl
 from gm_core.codecs.signal import light_level, pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import exiftool
+from tests.marks import writes_avif
 
 imagecodecs = pytest.importorskip("imagecodecs")
+CODECS = [pytest.param(encode_avif, decode_avif, marks=writes_avif), (encode_jxl, decode_jxl)]
 
 
 def codes_of(picture) -> np.ndarray:
@@ -31,6 +34,7 @@ def blobs() -> np.ndarray:
     return case("blobs", 9, 96, 129).hdr.astype(np.float32)
 
 
+@writes_avif
 @pytest.mark.parametrize("bits", [10, 12])
 def test_lossless_avif_keeps_every_code(blobs, bits):
     picture = decode_avif(encode_avif(blobs, bits=bits, quality=100))
@@ -40,6 +44,7 @@ def test_lossless_avif_keeps_every_code(blobs, bits):
     assert picture.metadata["bits"] == bits
 
 
+@writes_avif
 def test_lossy_avif_is_close_and_tagged(blobs, tmp_path):
     data = encode_avif(blobs)
     assert psnr(codes_of(decode_avif(data)), pq_codes(blobs, primaries="bt709", white_nits=203)) >= 54
@@ -52,6 +57,7 @@ def test_lossy_avif_is_close_and_tagged(blobs, tmp_path):
     assert tags["QuickTime:ImagePixelDepth"] == "10 10 10"
 
 
+@writes_avif
 def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
     path = tmp_path / "a.avif"
     path.write_bytes(encode_avif(blobs, exif=exif_block({"prompt": json.dumps({"1": {"text": "über"}})})))
@@ -88,19 +94,19 @@ def test_integer_jxl_is_sdr():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 64), (1, 513), (300, 200)])
-def test_any_size(size):
+@pytest.mark.parametrize(("encode", "decode"), CODECS)
+def test_any_size(encode, decode, size):
     hdr = np.full((*size, 3), 2.0, np.float32)
-    assert decode_avif(encode_avif(hdr)).hdr.shape == hdr.shape
-    assert decode_jxl(encode_jxl(hdr)).hdr.shape == hdr.shape
+    assert decode(encode(hdr)).hdr.shape == hdr.shape
 
 
-def test_truncated_files_are_named(blobs, tmp_path):
-    for name, data in (("a.avif", encode_avif(blobs)), ("a.jxl", encode_jxl(blobs))):
-        for length in (13, 40, len(data) // 3):
-            path = tmp_path / name
-            path.write_bytes(data[:length])
-            with pytest.raises(ImageReadError, match=name):
-                read_image(path)
+@pytest.mark.parametrize(("encode", "decode"), CODECS)
+def test_truncated_files_are_named(blobs, tmp_path, encode, decode):
+    data, path = encode(blobs), tmp_path / "cut"
+    for length in (13, 40, len(data) // 3):
+        path.write_bytes(data[:length])
+        with pytest.raises(ImageReadError, match="cut"):
+            read_image(path)
 
 
 def test_jxl_bomb_is_refused():
@@ -116,6 +122,13 @@ def test_the_missing_library_is_named(blobs, monkeypatch):
         encode_avif(blobs)
     with pytest.raises(ImageWriteError, match="pip install imagecodecs"):
         encode_jxl(blobs)
+
+
+def test_a_library_too_old_for_colour_tags_is_named(blobs, monkeypatch):
+    old = SimpleNamespace(__version__="2025.3.30", avif_encode=lambda data, level=None: b"")
+    monkeypatch.setitem(sys.modules, "imagecodecs", old)
+    with pytest.raises(ImageWriteError, match="imagecodecs 2025.3.30 .* pip install --upgrade imagecodecs"):
+        encode_avif(blobs)
 
 
 def test_bad_arguments_are_named(blobs):

@@ -15,6 +15,7 @@ from gm_core.codecs.png import encode_png_pq
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
 from tests.codecs.chromium import Chromium, find_chromium
 from tests.codecs.test_other_writers import APPLE_XMP, CODES, apple_exif, picture, with_index, xmp
+from tests.marks import writes_avif
 
 pytestmark = [
     pytest.mark.browser,
@@ -89,6 +90,7 @@ def test_png_pq(browser):
     )
 
 
+@writes_avif
 def test_lossless_avif(browser):
     pytest.importorskip("imagecodecs")
     scene = case("studio", 9, 96, 128)

@@ -1,0 +1,20 @@
+"""Marks for tests of what a library of the host may be too old for."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+
+def _tags_avif() -> bool:
+    try:
+        import imagecodecs
+    except ImportError:
+        return False
+    return "primaries" in inspect.signature(imagecodecs.avif_encode).parameters
+
+
+writes_avif = pytest.mark.skipif(
+    not _tags_avif(), reason="writing AVIF needs an imagecodecs that sets colour tags (none for Python 3.10)"
+)
