@@ -18,6 +18,8 @@ Curve = Callable[[Array], Array]
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 HDR_PEAK = 100.0
+ANCHOR_STEP, ANCHOR_ROUNDS = 2, 6
+"""Every n-th pixel in which the exposure is sought, and steps of the search."""
 
 
 def srgb_encode(linear: Array) -> Array:
@@ -166,10 +168,17 @@ def log_gain(sdr: Array, hdr: Array, offset: float = 1 / 64) -> Array:
     return np.log2((hdr + offset) / (np.clip(sdr, 0, 1) ** 2.2 + offset))
 
 
-def anchor_midtones(sdr: Array, gain: Array) -> Array:
-    """Removes the exposure that no picture tells: the gain of the SDR mid-tones becomes zero stops on
+def anchor_midtones(sdr: Array, hdr: Array) -> Array:
+    """The scene at the exposure that no picture tells: so bright that the SDR mid-tones gain zero stops on
     average.
+
+    It is the light that is scaled. Stops added to the gain would scale the offset of Eq. (1) with it, and
+    turn the black of every strongly compressed picture into less than no light.
     """
-    luma = sdr @ LUMA
-    weight = np.exp(-0.5 * ((luma - 0.45) / 0.18) ** 2) + 1e-3
-    return gain - float((weight * (gain @ LUMA)).sum() / weight.sum())
+    some = sdr[::ANCHOR_STEP, ::ANCHOR_STEP], hdr[::ANCHOR_STEP, ::ANCHOR_STEP]
+    weight = np.exp(-0.5 * ((some[0] @ LUMA - 0.45) / 0.18) ** 2) + 1e-3
+    stops = 0.0
+    for _ in range(ANCHOR_ROUNDS):
+        gain = log_gain(some[0], some[1] * np.float32(2**stops))
+        stops -= float((weight * (gain @ LUMA)).sum() / weight.sum())
+    return hdr * np.float32(2**stops)

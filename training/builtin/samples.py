@@ -135,7 +135,7 @@ def make_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
     """
     hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
     sdr = render_sdr(rng, hdr)
-    gain = anchor_midtones(sdr, log_gain(sdr, hdr))
+    gain = log_gain(sdr, anchor_midtones(sdr, hdr))
     return Sample(sdr=damage(rng, sdr), gain=gain.astype(np.float32))
 
 
