@@ -32,13 +32,12 @@ def soft_histogram(value: Tensor, weight: Tensor, bins: int) -> Tensor:
     return sums.scatter_add_(1, below, (1 - share) * weight).scatter_add_(1, below + 1, share * weight)
 
 
-def value_statistics(sdr: Tensor) -> Tensor:
+def value_statistics(channels: Tensor, largest: Tensor, smallest: Tensor) -> Tensor:
     """How often each value occurs (red, green, blue, the largest and the smallest channel), and how colourful
-    pixels of each brightness are. `[B,3,h,w]` to `[B,5 FINE_BINS + COARSE_BINS]`.
+    pixels of each brightness are. `[B,3,N]`, `[B,N]` and `[B,N]` to `[B,5 FINE_BINS + COARSE_BINS]`.
     """
-    largest, smallest = sdr.amax(dim=1).flatten(1), sdr.amin(dim=1).flatten(1)
     ones = torch.ones_like(largest)
-    values = [*sdr.flatten(2).unbind(1), largest, smallest]
+    values = [*channels.unbind(1), largest, smallest]
     shares = [2 * (soft_histogram(v, ones, FINE_BINS) / ones.shape[1]).sqrt() for v in values]
     count = soft_histogram(largest, ones, COARSE_BINS) + 1
     return torch.cat([*shares, 3 * soft_histogram(largest, largest - smallest, COARSE_BINS) / count], dim=1)
@@ -55,14 +54,13 @@ def end_shares(distance: Tensor) -> Tensor:
     return 2 * (counts[:, :-1].to(distance.dtype) / distance.shape[1]).sqrt()
 
 
-def end_statistics(sdr: Tensor) -> Tensor:
+def end_statistics(channels: Tensor, largest: Tensor, smallest: Tensor) -> Tensor:
     """Values next to black and to white of all channels, the largest and the smallest; those next to the
-    picture's own maximum, and that maximum. `[B,3,h,w]` to `[B,7 END_BINS + 1]`.
+    picture's own maximum, and that maximum. `[B,3,N]`, `[B,N]` and `[B,N]` to `[B,7 END_BINS + 1]`.
     """
-    largest = sdr.amax(dim=1).flatten(1)
     maximum = largest.amax(dim=1, keepdim=True)
     shares = [end_shares(1 - largest / maximum.clamp(min=END_STEP))]
-    for value in (sdr.flatten(1), largest, sdr.amin(dim=1).flatten(1)):
+    for value in (channels.flatten(1), largest, smallest):
         shares += [end_shares(value), end_shares(1 - value)]
     return torch.cat([*shares, maximum], dim=1)
 
@@ -91,11 +89,12 @@ def picture_statistics(sdr: Tensor) -> Tensor:
         `[B,STATISTICS]` float32, all of them of the order of 1.
     """
     stride = max(1, min(sdr.shape[-2:]) // COUNTED_SIDE)
-    counted = sdr[:, :, ::stride, ::stride].float()
+    channels = sdr[:, :, ::stride, ::stride].float().flatten(2)
+    pixels = channels, channels.amax(dim=1), channels.amin(dim=1)
     luma = resize_to_working(sdr, STATISTICS_SIDE).float().mean(dim=1, keepdim=True)
     levels = [luma]
     while len(levels) < 3:
         levels.append(avg_pool2d(levels[-1], 2))
     spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
-    ends = end_statistics(counted)
-    return torch.cat([value_statistics(counted), ends, *map(contrast_statistics, levels), 3 * spread], dim=1)
+    contrasts = map(contrast_statistics, levels)
+    return torch.cat([value_statistics(*pixels), end_statistics(*pixels), *contrasts, 3 * spread], dim=1)
