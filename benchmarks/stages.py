@@ -24,6 +24,7 @@ from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.gain_map import merge_hdr
 from gm_core.resample import resize_to_working
+from gm_core.shipped import UNET_FILE, VAE_FILE
 from gm_core.tone import full_size_map
 from scripts.comfy_server import device_arguments
 from scripts.host import ROOT, Host
@@ -61,8 +62,8 @@ def load_engine(host: Host, *, cpu: bool = False) -> Engine:
         importlib.import_module(f"{PACK}.nodes.engine.{name}") for name in ("vae", "upconvert", "load")
     )
     weights = ROOT / "weights"
-    unet = load.load_gm_unet(weights / "gm_unet_builtin.safetensors")
-    vae = vae_engine.load_vae(weights / "gm_vae_builtin.safetensors")
+    unet = load.load_gm_unet(weights / UNET_FILE)
+    vae = vae_engine.load_vae(weights / VAE_FILE)
     return Engine(vae_engine, upconvert, load, unet, vae)
 
 

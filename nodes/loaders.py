@@ -7,7 +7,8 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from .engine import builtin
+from ..gm_core.shipped import UNET_FILE, VAE_FILE
+from .engine.builtin import weights_file
 from .engine.load import DTYPES, load_gm_unet
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.vae import load_vae
@@ -18,7 +19,7 @@ BUILT_IN = "built-in default"
 
 def unet_path(name: str) -> Path:
     if name == BUILT_IN:
-        return builtin.weights_file(builtin.UNET)
+        return weights_file(UNET_FILE)
     return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
 
 
@@ -65,7 +66,7 @@ class LoadGMUNet(io.ComfyNode):
     @classmethod
     def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
         unet = load_gm_unet(unet_path(unet_name), weight_dtype)
-        return io.NodeOutput(unet, load_vae(builtin.weights_file(builtin.VAE)))
+        return io.NodeOutput(unet, load_vae(weights_file(VAE_FILE)))
 
     @classmethod
     def fingerprint_inputs(cls, unet_name: str, weight_dtype: str) -> str:

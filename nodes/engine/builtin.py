@@ -7,12 +7,14 @@ from pathlib import Path
 from ...gm_core.errors import ModelFileError
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
-UNET = "gm_unet_builtin.safetensors"
-VAE = "gm_vae_builtin.safetensors"
 
 
 def weights_file(name: str) -> Path:
-    """One of them; raises ModelFileError when it is not there."""
+    """The file of that name from `gm_core.shipped`.
+
+    Raises:
+        ModelFileError: it is not there.
+    """
     path = WEIGHTS / name
     if not path.is_file():
         raise ModelFileError(

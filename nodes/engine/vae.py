@@ -10,7 +10,8 @@ from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.resample import LATENT_STRIDE, resize_to_working, working_size
-from . import builtin
+from ...gm_core.shipped import VAE_FILE
+from .builtin import weights_file
 from .model_file import read_header
 from .tiles import decode_tiles
 
@@ -60,7 +61,7 @@ def at_working_size(latent: torch.Tensor, side: int) -> torch.Tensor:
     pixels = [length * LATENT_STRIDE for length in latent.shape[-2:]]
     if working_size(*pixels, side) == tuple(pixels):
         return latent
-    vae = load_vae(builtin.weights_file(builtin.VAE))
+    vae = load_vae(weights_file(VAE_FILE))
     return encode(vae, resize_to_working(decode(vae, latent), side).movedim(1, -1))
 
 

@@ -16,13 +16,12 @@ from gm_core.model_info import GainMapModelInfo
 from gm_core.resample import resize_to_working
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
+from gm_core.shipped import UNET_FILE, VAE_FILE
 from gm_core.tone import ToneNet, full_size_map
 from gm_core.unet_keys import to_diffusers
 
 from .autoencoder import TinyAutoencoder
 from .unet import make_unet, text_context
-
-UNET_FILE, VAE_FILE = "gm_unet_builtin.safetensors", "gm_vae_builtin.safetensors"
 
 
 @dataclass(frozen=True)
