@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import ModelFileError
 
 SD15_LATENT_SCALE = 0.18215
+"""Factor from the latents of an SD 1.5 VAE to model space, in which UNets and TAESD work."""
 
 # diffusers, LDM; "#" is a number. Up blocks are counted from opposite ends.
 _PARTS = (
@@ -78,12 +79,12 @@ def ldm_name(name: str, levels: int) -> str:
     """Name of a tensor or, ending in a dot, of a module in LDM; LDM names stay as they are."""
     for old, new in _OLD_NAMES:
         name = name.replace(f".attentions.0.{old}", f".attentions.0.{new}")
-    return _translated(_mirrored(name, "up_blocks", levels), _PARTS)
+    return _translated(_mirrored(name, levels), _PARTS)
 
 
 def diffusers_name(name: str, levels: int) -> str:
     """Inverse of `ldm_name` for LDM names."""
-    return _mirrored(_translated(name, [(ldm, diffusers) for diffusers, ldm in _PARTS]), "up_blocks", levels)
+    return _mirrored(_translated(name, [(ldm, diffusers) for diffusers, ldm in _PARTS]), levels)
 
 
 def lora_key_map(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -96,19 +97,16 @@ def lora_key_map(weights: Mapping[str, Tensor]) -> dict[str, str]:
     return {diffusers_name(ldm_name(name, levels), levels).removesuffix(".weight"): name for name in layers}
 
 
-def join_taesd(
-    encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], *, scale: float = SD15_LATENT_SCALE
-) -> dict[str, Tensor]:
-    """TAESD's two files -> the one file that ComfyUI's stock VAE loader reads.
+def join_taesd(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """TAESD's two files -> the one file that ComfyUI's stock VAE loader reads as one for SD 1.5 latents.
 
     Args:
         encoder: weights of the encoder alone, names such as `0.weight`.
         decoder: weights of the decoder alone, names such as `1.weight`.
-        scale: factor from the host's latents to TAESD's, which are in model space.
     """
     joined = {f"taesd_encoder.{name}": tensor for name, tensor in encoder.items()}
     joined |= {f"taesd_decoder.{name}": tensor for name, tensor in decoder.items()}
-    return joined | {"vae_scale": torch.tensor(scale), "vae_shift": torch.tensor(0.0)}
+    return joined | {"vae_scale": torch.tensor(SD15_LATENT_SCALE), "vae_shift": torch.tensor(0.0)}
 
 
 def split_taesd(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -134,8 +132,8 @@ def _levels(names: Iterable[str]) -> int:
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
-def _mirrored(name: str, part: str, levels: int) -> str:
-    return re.sub(rf"\b{part}\.(\d+)", lambda match: f"{part}.{levels - 1 - int(match[1])}", name)
+def _mirrored(name: str, levels: int) -> str:
+    return re.sub(r"\bup_blocks\.(\d+)", lambda match: f"up_blocks.{levels - 1 - int(match[1])}", name)
 
 
 def _translated(name: str, parts: Iterable[tuple[str, str]]) -> str:

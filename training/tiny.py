@@ -18,6 +18,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from gm_core.vae_keys import SD15_LATENT_SCALE
 from training.random_streams import generator
 
 TOKENS = 16
@@ -50,7 +51,7 @@ def tiny_vae() -> AutoencoderKL:
         layers_per_block=1,
         latent_channels=4,
         norm_num_groups=4,
-        scaling_factor=0.18215,
+        scaling_factor=SD15_LATENT_SCALE,
     )
 
 

@@ -18,6 +18,7 @@ from comfy.model_patcher import ModelPatcher
 
 from ...gm_core.errors import GainMapError
 from ...gm_core.trajectory import ConstantCondition, Trajectory
+from ...gm_core.vae_keys import SD15_LATENT_SCALE
 from .conditioning import Conditioning
 from .guider import ConditionSource, sample_branch
 from .load import DEFAULT_STEPS, model_info
@@ -26,7 +27,6 @@ from .record import recording
 from .vae import at_working_size
 
 MODES = ("auto", "trajectory", "final")
-SD15_SCALE = 0.18215
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
 
 def check_latent_space(model: ModelPatcher) -> None:
     latent_format = model.get_model_object("latent_format")
-    if latent_format.latent_channels != 4 or latent_format.scale_factor != SD15_SCALE:
+    if latent_format.latent_channels != 4 or latent_format.scale_factor != SD15_LATENT_SCALE:
         raise GainMapError(
             f"model: {type(model.model).__name__} has other latents than SD 1.5, which gain-map models need. "
             "Decode its picture and connect it to GM Sampler (SDR to HDR)."

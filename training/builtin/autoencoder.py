@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-LATENT_SCALE = 0.18215
-"""SD1.5 latent scale: TAESD works on scaled latents, and so does the GM UNet."""
+from gm_core.vae_keys import join_taesd, split_taesd
 
 
 def conv(channels_in: int, channels_out: int, **options: object) -> nn.Conv2d:
@@ -64,12 +63,14 @@ class TinyAutoencoder(nn.Module):
 
     def load_exported(self, path: str | Path) -> TinyAutoencoder:
         """Reads back what `state_for_comfyui` wrote."""
-        weights = {key.removeprefix("taesd_"): value.float() for key, value in load_file(path).items()}
-        self.load_state_dict({key: value for key, value in weights.items() if not key.startswith("vae_")})
+        for part, weights in zip((self.encoder, self.decoder), split_taesd(load_file(path)), strict=True):
+            part.load_state_dict({key: value.float() for key, value in weights.items()})
         return self
 
     def state_for_comfyui(self) -> dict[str, Tensor]:
         """One file that ComfyUI's VAE loader detects as TAESD in the SD1.5 latent space."""
-        state = {f"taesd_{key}": value.half().contiguous() for key, value in self.state_dict().items()}
-        state["vae_scale"], state["vae_shift"] = torch.tensor(LATENT_SCALE), torch.tensor(0.0)
-        return state
+        encoder, decoder = (
+            {key: value.half().contiguous() for key, value in part.state_dict().items()}
+            for part in (self.encoder, self.decoder)
+        )
+        return join_taesd(encoder, decoder)
