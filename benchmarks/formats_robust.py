@@ -35,7 +35,6 @@ SIZES = (
     (16, 8192),
     *((9, width) for width in range(31, 66)),
 )
-SMALL = 1 << 20
 
 _FULL_DISK = """
 import os, resource, signal, sys

@@ -105,7 +105,8 @@ def rgb_to_rgb(source: str, target: str) -> Tensor:
     Raises:
         GainMapError: a name is not in `PRIMARIES`.
     """
-    adapted = _bradford(primaries(source).white, primaries(target).white) @ rgb_to_xyz(source)
+    whites = _xyz(primaries(source).white), _xyz(primaries(target).white)
+    adapted = bradford(*whites) @ rgb_to_xyz(source)
     return torch.linalg.solve(rgb_to_xyz(target), adapted)
 
 
@@ -143,6 +144,15 @@ def luminance(rgb: Tensor, name: str = "bt709") -> Tensor:
     return apply_matrix(rgb, rgb_to_xyz(name)[1:2])
 
 
+def bradford(source: Tensor, target: Tensor) -> Tensor:
+    """[3,3] float64 chromatic adaptation of CIE XYZ from one white [3] to another (Lam 1985)."""
+    cone = torch.tensor(
+        [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]], dtype=torch.float64
+    )
+    scale = (cone @ target) / (cone @ source)
+    return torch.linalg.solve(cone, scale[:, None] * cone)
+
+
 def primaries(name: str) -> Primaries:
     """The chromaticities called `name`.
 
@@ -157,11 +167,3 @@ def primaries(name: str) -> Primaries:
 def _xyz(xy: tuple[float, float]) -> Tensor:
     x, y = xy
     return torch.tensor([x / y, 1.0, (1 - x - y) / y], dtype=torch.float64)
-
-
-def _bradford(source: tuple[float, float], target: tuple[float, float]) -> Tensor:
-    cone = torch.tensor(
-        [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]], dtype=torch.float64
-    )
-    scale = (cone @ _xyz(target)) / (cone @ _xyz(source))
-    return torch.linalg.solve(cone, scale[:, None] * cone)

@@ -22,12 +22,12 @@ def apple_metadata(headroom: float, maker_note: bytes) -> GainMapMetadata | None
     stops = math.log2(headroom) if headroom > 1 else _maker_note_stops(maker_note)
     if not 0 < stops <= 16:
         return None
-    none = same(0.0)
+    zero = same(0.0)
     return GainMapMetadata(
-        minimum=none,
+        minimum=zero,
         maximum=same(stops),
-        offset_sdr=none,
-        offset_hdr=none,
+        offset_sdr=zero,
+        offset_hdr=zero,
         capacity_max=stops,
         source="apple",
     )

@@ -9,13 +9,10 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from ..color import PRIMARIES
 from ..errors import ImageWriteError
-from .signal import LightLevel
+from .signal import LightLevel, mastering_display
 
 _PICTURE_ITEM, _EXIF_ITEM = 1, 2
-_XY_UNIT, _NIT_UNIT = 0.00002, 0.0001
-_MASTERING_PEAK, _MASTERING_BLACK = 10000.0, 0.0001
 _FULL_BOX = 4
 _EXTENT = 14
 
@@ -88,7 +85,8 @@ def _properties(payload: bytes, level: LightLevel) -> bytes:
     container, associations = (box.payload for box in _split(payload))
     first = len(_split(container)) + 1
     light = struct.pack(">HH", min(round(level.max_cll), 65535), min(round(level.average), 65535))
-    container += _box(b"clli", light) + _box(b"mdcv", _mastering())
+    mastering = mastering_display(("green", "blue", "red"))
+    container += _box(b"clli", light) + _box(b"mdcv", mastering)
     count, item, linked = struct.unpack_from(">IHB", associations, _FULL_BOX)
     if (associations[:_FULL_BOX], count, item) != (bytes(_FULL_BOX), 1, _PICTURE_ITEM):
         raise ImageWriteError(
@@ -97,13 +95,6 @@ def _properties(payload: bytes, level: LightLevel) -> bytes:
     links = associations[_FULL_BOX + 7 :] + bytes((first, first + 1))
     head = bytes(_FULL_BOX) + struct.pack(">IHB", count, item, linked + 2)
     return _box(b"ipco", container) + _box(b"ipma", head + links)
-
-
-def _mastering() -> bytes:
-    chroma = PRIMARIES["bt2020"]
-    points = (chroma.green, chroma.blue, chroma.red, chroma.white)
-    xy = [round(value / _XY_UNIT) for point in points for value in point]
-    return struct.pack(">8HII", *xy, round(_MASTERING_PEAK / _NIT_UNIT), round(_MASTERING_BLACK / _NIT_UNIT))
 
 
 def _box(kind: bytes, payload: bytes) -> bytes:

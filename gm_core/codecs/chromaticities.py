@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
-from ..color import PRIMARIES, rgb_to_xyz
+from ..color import PRIMARIES, bradford, rgb_to_xyz
 from ..errors import ImageReadError
 
 logger = logging.getLogger(__name__)
@@ -15,7 +16,6 @@ logger = logging.getLogger(__name__)
 # Wide enough for every set in use; colours outside it stay as negative values.
 FALLBACK = "bt2020"
 _TOLERANCE = 0.002
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def resolve_primaries(values: Sequence[float]) -> tuple[str, np.ndarray | None]:
@@ -49,7 +49,6 @@ def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
 
 def _matrix_to_fallback(values: Sequence[float]) -> np.ndarray:
     """[3,3] float32 linear RGB of these chromaticities to BT.2020, white adapted with Bradford."""
-    source, target = rgb_to_xyz_of(values), rgb_to_xyz(FALLBACK).numpy()
-    scale = (_BRADFORD @ target.sum(1)) / (_BRADFORD @ source.sum(1))
-    adapt = np.linalg.solve(_BRADFORD, scale[:, None] * _BRADFORD)
-    return np.linalg.solve(target, adapt @ source).astype(np.float32)
+    source, target = torch.from_numpy(rgb_to_xyz_of(values)), rgb_to_xyz(FALLBACK)
+    adapted = bradford(source.sum(1), target.sum(1)) @ source
+    return torch.linalg.solve(target, adapted).numpy().astype(np.float32)

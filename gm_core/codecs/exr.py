@@ -14,7 +14,7 @@ import torch
 from ..color import PRIMARIES, srgb_to_linear
 from ..errors import ImageWriteError
 from .exr_read import decode_exr
-from .image import check_choice, check_hdr
+from .image import check_choice, check_hdr, check_white
 from .libraries import library
 
 __all__ = ["COMPRESSIONS", "decode_exr", "encode_exr"]
@@ -121,8 +121,7 @@ def _to_half(pixels: np.ndarray) -> np.ndarray:
 
 
 def _colour(primaries: str, white_nits: float) -> dict[str, Any]:
-    if not 0 < white_nits <= 10000:
-        raise ImageWriteError(f"white_nits is {white_nits}; expected more than 0 and at most 10000")
+    check_white(white_nits)
     return {
         "chromaticities": tuple(float(value) for xy in PRIMARIES[primaries] for value in xy),
         "whiteLuminance": float(white_nits),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .avif import decode_avif
 from .exr_read import decode_exr
-from .image import Decoder, HDRImage
+from .image import HDRImage
 from .jxl import decode_jxl, is_jxl
 from .plain import decode_plain
 from .png_read import decode_png
@@ -24,7 +26,7 @@ def decode_image(data: bytes) -> HDRImage:
     return _decoder(data)(data)
 
 
-def _decoder(data: bytes) -> Decoder:
+def _decoder(data: bytes) -> Callable[[bytes], HDRImage]:
     if data[:3] == b"\xff\xd8\xff":
         return decode_ultrahdr
     if data[:4] == b"v/1\x01":

@@ -16,7 +16,7 @@ from .signal import picture_of
 
 # ITU-T H.273 table 4: matrix number -> (Kr, Kb); 0 is RGB itself and 2 means unspecified.
 _LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-_RGB_MATRIX, _FULL_RANGE = 0, 2
+_FULL_RANGE = 2
 _PLANAR = ("yuv4", "yuvj4", "gbr", "gray", "yuva4")
 
 

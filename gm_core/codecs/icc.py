@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..color import rgb_to_xyz
+from ..color import bradford, rgb_to_xyz
 from ..errors import ImageReadError
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _NAMES = {"bt709": "sRGB", "p3": "Display P3", "bt2020": "Rec. 2020 with sRGB curve"}
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
@@ -80,9 +79,7 @@ def srgb_table() -> np.ndarray:
 
 
 def _adaptation(primaries: str) -> np.ndarray:
-    white = (rgb_to_xyz(primaries) @ torch.ones(3, dtype=torch.float64)).numpy()
-    scale = (_BRADFORD @ _D50) / (_BRADFORD @ white)
-    return np.linalg.solve(_BRADFORD, scale[:, None] * _BRADFORD)
+    return bradford(rgb_to_xyz(primaries).sum(1), torch.from_numpy(_D50)).numpy()
 
 
 def _fixed(value: float) -> bytes:

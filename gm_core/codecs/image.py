@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,11 +93,23 @@ def check_shape(picture: np.ndarray, *, what: str) -> np.ndarray:
 
 
 def check_choice(value: str, choices: Mapping[str, Any] | tuple[str, ...], *, what: str) -> None:
-    """Raises:
-    ImageWriteError: `value` is not one of `choices`.
+    """Refuse an option that is none of those there are.
+
+    Raises:
+        ImageWriteError: `value` is not one of `choices`.
     """
     if value not in choices:
         raise ImageWriteError(f"{what} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def check_white(white_nits: float) -> None:
+    """Refuse a luminance of SDR white that no display has.
+
+    Raises:
+        ImageWriteError: it is not above 0, or above 10000 cd/m2.
+    """
+    if not 0 < white_nits <= 10000:
+        raise ImageWriteError(f"white_nits is {white_nits}; expected more than 0 and at most 10000")
 
 
 def row_blocks(height: int, width: int, block_pixels: int = 1 << 18) -> Iterator[slice]:
@@ -121,6 +133,3 @@ def reading(what: str) -> Iterator[None]:
         raise ImageReadError(f"{what}: not enough memory to decode it") from error
     except Exception as error:
         raise ImageReadError(f"{what}: {str(error) or type(error).__name__}") from error
-
-
-Decoder = Callable[[bytes], HDRImage]

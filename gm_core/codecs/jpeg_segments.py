@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import ImageReadError, ImageWriteError
 
-SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+EOI, SOS = 0xD9, 0xDA
 APP0, APP1, APP2 = 0xE0, 0xE1, 0xE2
 EXIF = b"Exif\0\0"
 XMP = b"http://ns.adobe.com/xap/1.0/\0"

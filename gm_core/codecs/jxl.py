@@ -8,10 +8,10 @@ import torch
 from ..color import rgb_to_rgb, srgb_to_linear
 from ..errors import ImageReadError, ImageWriteError
 from .image import HDRImage, check_hdr, check_size, reading
+from .jxl_metadata import CONTAINER
 from .libraries import library
 
 _CODESTREAM = b"\xff\x0a"
-_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 # The decoder needs several times the picture's size, and a few bytes can describe a picture of any size.
 _MAX_PIXELS = 2**26
 _RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
@@ -58,7 +58,7 @@ def decode_jxl(data: bytes) -> HDRImage:
 
 def is_jxl(data: bytes) -> bool:
     """Whether the first bytes are those of a JPEG XL codestream or container."""
-    return data.startswith((_CODESTREAM, _CONTAINER))
+    return data.startswith((_CODESTREAM, CONTAINER))
 
 
 def _picture(colour: np.ndarray) -> HDRImage:
@@ -70,7 +70,7 @@ def _picture(colour: np.ndarray) -> HDRImage:
 
 def _size(data: bytes) -> tuple[int, int]:
     """Width and height from the codestream's size header (ISO/IEC 18181-1, D.2)."""
-    start = 0 if data.startswith(_CODESTREAM) else data.find(_CODESTREAM, len(_CONTAINER))
+    start = 0 if data.startswith(_CODESTREAM) else data.find(_CODESTREAM, len(CONTAINER))
     if start < 0 or len(data) < start + 16:
         raise ImageReadError("JPEG XL: no codestream; the file is truncated or damaged")
     bits = int.from_bytes(data[start + 2 : start + 16], "little")

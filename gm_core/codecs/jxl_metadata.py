@@ -6,7 +6,7 @@ import struct
 
 from ..errors import ImageWriteError
 
-_CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 
 
 def with_exif(data: bytes, exif: bytes) -> bytes:
@@ -17,7 +17,7 @@ def with_exif(data: bytes, exif: bytes) -> bytes:
     Raises:
         ImageWriteError: `data` has no container.
     """
-    if not data.startswith(_CONTAINER):
+    if not data.startswith(CONTAINER):
         raise ImageWriteError("JPEG XL: the encoder wrote no container; update imagecodecs and report this")
     tiff = bytes(4) + exif.removeprefix(b"Exif\0\0")
     return data + struct.pack(">I4s", 8 + len(tiff), b"Exif") + tiff

@@ -12,7 +12,6 @@ from .image import HDRImage, check_size, reading
 from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
 
 FORMATS = ("WEBP", "BMP")
-_ORIENTATION = 0x0112
 
 
 def decode_plain(data: bytes) -> HDRImage:
@@ -38,5 +37,5 @@ def decode_plain(data: bytes) -> HDRImage:
             picture.alpha = pixels[..., 3].astype(np.float32) / 255
         use_known_primaries(picture, profile)
         picture.metadata["format"] = str(image.format).lower()
-        orient(picture, image.getexif().get(_ORIENTATION, 1))
+        orient(picture, image.getexif())
         return picture

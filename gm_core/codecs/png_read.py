@@ -17,7 +17,7 @@ from .png_write import SIGNATURE
 from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
 from .signal import picture_of
 
-_UNSPECIFIED, _ORIENTATION = 2, 0x0112
+_UNSPECIFIED = 2
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # No deflate stream is smaller than 1/1032 of what it holds.
 _DEFLATE_RATIO = 1032
@@ -45,7 +45,7 @@ def decode_png(data: bytes) -> HDRImage:
         pixels = _deep_pixels(data) if depth == 16 else _shallow_pixels(image)
         picture = _picture(pixels, cicp, profile)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
-        orient(picture, image.getexif().get(_ORIENTATION, 1))
+        orient(picture, image.getexif())
         return picture
 
 

@@ -9,17 +9,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..color import PRIMARIES
 from ..errors import ImageWriteError
 from .image import check_hdr, row_blocks
-from .signal import BT2020, IDENTITY, PQ, light_level, pq_codes
+from .signal import BT2020, IDENTITY, NIT_UNIT, PQ, light_level, mastering_display, pq_codes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2}
 _LEVEL = 4
-# mDCV and cLLI count chromaticities in 0.00002 and luminances in 0.0001 cd/m2.
-_XY_UNIT, _NIT_UNIT = 0.00002, 0.0001
-_MASTERING_PEAK, _MASTERING_BLACK = 10000.0, 0.0001
 
 Chunks = Iterable[tuple[bytes, bytes]]
 
@@ -44,8 +40,8 @@ def encode_png_pq(
     level = light_level(picture, primaries=primaries, white_nits=white_nits)
     chunks = [
         (b"cICP", bytes((BT2020, PQ, IDENTITY, 1))),
-        (b"mDCV", _mastering()),
-        (b"cLLI", struct.pack(">II", round(level.max_cll / _NIT_UNIT), round(level.average / _NIT_UNIT))),
+        (b"mDCV", mastering_display(("red", "green", "blue"))),
+        (b"cLLI", struct.pack(">II", round(level.max_cll / NIT_UNIT), round(level.average / NIT_UNIT))),
     ]
     return encode_png16(codes, chunks=chunks, text=text)
 
@@ -70,12 +66,6 @@ def encode_png16(
     parts += [_text_chunk(keyword, value) for keyword, value in text.items()]
     parts += [_chunk(b"IDAT", data) for data in _compressed(pixels)]
     return b"".join([*parts, _chunk(b"IEND", b"")])
-
-
-def _mastering() -> bytes:
-    chroma = PRIMARIES["bt2020"]
-    xy = [round(value / _XY_UNIT) for point in chroma for value in point]
-    return struct.pack(">8HII", *xy, round(_MASTERING_PEAK / _NIT_UNIT), round(_MASTERING_BLACK / _NIT_UNIT))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

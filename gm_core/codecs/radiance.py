@@ -8,9 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..color import PRIMARIES, rgb_to_xyz
-from ..errors import ImageReadError, ImageWriteError
+from ..errors import ImageReadError
 from .chromaticities import resolve_primaries
-from .image import HDRImage, check_choice, check_hdr, check_ratio, check_size, reading, row_blocks
+from .image import (
+    HDRImage,
+    check_choice,
+    check_hdr,
+    check_ratio,
+    check_size,
+    check_white,
+    reading,
+    row_blocks,
+)
 from .radiance_rle import MAX_WIDTH, MIN_WIDTH, decode_lines, encode_lines
 
 __all__ = ["decode_radiance", "encode_radiance"]
@@ -35,8 +44,7 @@ def encode_radiance(hdr: np.ndarray, *, primaries: str = "bt709", white_nits: fl
         ImageWriteError: wrong shape, non-finite pixels, or unknown primaries.
     """
     check_choice(primaries, PRIMARIES, what="primaries")
-    if not 0 < white_nits <= 10000:
-        raise ImageWriteError(f"white_nits is {white_nits}; expected more than 0 and at most 10000")
+    check_white(white_nits)
     picture = check_hdr(hdr)
     height, width = picture.shape[:2]
     xy = " ".join(f"{value:g}" for point in PRIMARIES[primaries] for value in point)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..color import linear_to_srgb, srgb_to_linear
 from ..errors import ImageReadError
@@ -15,6 +16,8 @@ from .icc import IccProfile, d50_matrix, read_icc, srgb_table
 from .image import HDRImage
 
 logger = logging.getLogger(__name__)
+
+_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
     picture.primaries = FALLBACK
 
 
-def orient(picture: HDRImage, orientation: int) -> None:
-    """Turn every plane of a picture upright, in place, from its Exif orientation."""
+def orient(picture: HDRImage, exif: Image.Exif) -> None:
+    """Turn every plane of a picture upright, in place, by the orientation that its Exif block states."""
+    orientation = exif.get(_ORIENTATION, 1)
     for name in ("hdr", "sdr", "gain_map", "alpha"):
         pixels = getattr(picture, name)
         if pixels is not None:

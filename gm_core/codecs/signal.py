@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,14 @@ from ..color import PQ_PEAK_NITS, PRIMARIES, pq_decode, pq_encode, rgb_to_rgb, s
 from ..hdr_signal import hlg_light
 from .image import HDRImage, check_choice, row_blocks
 
-BT2020, PQ, HLG, IDENTITY, BT2020_NCL = 9, 16, 18, 0, 9
+# ITU-T H.273: primaries, transfer curves, matrices.
+BT2020 = 9
+PQ, HLG = 16, 18
+IDENTITY, BT2020_NCL = 0, 9
 _PRIMARIES = {1: "bt709", 9: "bt2020", 11: "p3", 12: "p3"}
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+# SMPTE ST 2086 counts chromaticities in 0.00002 and luminances in 0.0001 cd/m2.
+XY_UNIT, NIT_UNIT = 0.00002, 0.0001
 
 
 class LightLevel(NamedTuple):
@@ -40,6 +46,18 @@ def light_level(hdr: np.ndarray, *, primaries: str, white_nits: float) -> LightL
         peak = max(peak, float(brightest.max()))
         total += float(brightest.sum(dtype=np.float64))
     return LightLevel(peak, total / (hdr.shape[0] * hdr.shape[1]))
+
+
+def mastering_display(order: tuple[str, str, str]) -> bytes:
+    """SMPTE ST 2086 metadata of a display that shows all that PQ can say: BT.2020, 0.0001 to 10000 cd/m2.
+
+    order: of the primaries, which PNG's mDCV lists as red, green, blue and ISO media files' mdcv as green,
+        blue, red.
+    """
+    chroma = PRIMARIES["bt2020"]
+    points = [*(getattr(chroma, name) for name in order), chroma.white]
+    xy = [round(value / XY_UNIT) for point in points for value in point]
+    return struct.pack(">8HII", *xy, round(PQ_PEAK_NITS / NIT_UNIT), round(0.0001 / NIT_UNIT))
 
 
 def bt2020_nits(hdr: np.ndarray, *, primaries: str, white_nits: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
 
 # Every 8x8 block of a Huffman-coded JPEG takes at least one bit.
 _PIXELS_PER_BYTE = 512
-_EXIF_IFD, _MAKER_NOTE, _ORIENTATION = 0x8769, 0x927C, 0x0112
+_EXIF_IFD, _MAKER_NOTE = 0x8769, 0x927C
 
 
 def decode_ultrahdr(data: bytes, *, headroom: float | None = None) -> HDRImage:
@@ -45,7 +45,7 @@ def decode_ultrahdr(data: bytes, *, headroom: float | None = None) -> HDRImage:
         if "exif" in opened.info:
             picture.metadata["exif"] = opened.info["exif"]
         use_known_primaries(picture, base.profile)
-        orient(picture, exif.get(_ORIENTATION, 1))
+        orient(picture, exif)
         return picture
 
 

@@ -13,13 +13,13 @@ from ..color import PRIMARIES
 from ..errors import ImageWriteError
 from .image import check_choice, check_hdr
 from .libraries import library
-from .signal import LightLevel, light_level, pq_codes
+from .signal import BT2020, BT2020_NCL, PQ, LightLevel, light_level, pq_codes
 
 # SMPTE ST 2086 of the usual grading display: P3 within BT.2020, 0.0001 to 1000 cd/m2, more where needed.
 _MASTERING_PRIMARIES, _MASTERING_PEAK, _MASTERING_BLACK = "p3", 1000.0, 0.0001
 _KR, _KB = 0.2627, 0.0593
 _INDEX_BYTES, _INDEX_BYTES_PER_FRAME, _INDEX_BYTES_PER_TEXT = 16384, 48, 64
-_LIMITED, _BT2020, _PQ, _BT2020_NCL = 1, 9, 16, 9
+_LIMITED_RANGE = 1
 
 Frames = Callable[[], Iterable[np.ndarray]]
 
@@ -120,8 +120,8 @@ def _add_stream(container: Any, codec: _Codec, size: tuple[int, int], rate: Frac
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p10le"
     context = stream.codec_context
-    context.color_primaries, context.color_trc, context.colorspace = _BT2020, _PQ, _BT2020_NCL
-    context.color_range = _LIMITED
+    context.color_primaries, context.color_trc, context.colorspace = BT2020, PQ, BT2020_NCL
+    context.color_range = _LIMITED_RANGE
     context.time_base = 1 / rate
     context.codec_tag = codec.tag
     return stream
@@ -134,8 +134,8 @@ def _frame(av: Any, codes: np.ndarray, index: int) -> Any:
         rows = np.zeros((plane.height, plane.line_size // 2), "<u2")
         rows[:, : values.shape[1]] = values
         plane.update(rows)
-    frame.color_primaries, frame.color_trc, frame.colorspace = _BT2020, _PQ, _BT2020_NCL
-    frame.color_range = _LIMITED
+    frame.color_primaries, frame.color_trc, frame.colorspace = BT2020, PQ, BT2020_NCL
+    frame.color_range = _LIMITED_RANGE
     frame.pts = index
     return frame
 

@@ -45,8 +45,10 @@ def describe_video(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 def check_is_hdr(info: VideoInfo, path: str | os.PathLike[str]) -> None:
-    """Raises:
-    ImageReadError: the video's curve is neither PQ nor HLG.
+    """Refuse SDR video, whose picture would be taken for HDR.
+
+    Raises:
+        ImageReadError: the video's curve is neither PQ nor HLG.
     """
     if info.transfer not in (PQ, HLG):
         curve = _CURVES.get(info.transfer, f"number {info.transfer} of H.273")

@@ -17,7 +17,6 @@ from tests.codecs.raw_exr import attribute, raw_exr
 
 OpenEXR = pytest.importorskip("OpenEXR")
 LOSSLESS = [name for name in COMPRESSIONS if not name.startswith("dwa")]
-WINDOW = "box2i"
 
 
 def random_hdr(height=24, width=37, seed=0) -> np.ndarray:
