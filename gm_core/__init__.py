@@ -8,7 +8,16 @@ from .color import convert_primaries, linear_to_srgb, luminance, rgb_to_rgb, srg
 from .conditioning import gm_unet_input
 from .errors import GainMapError, ImageReadError, ImageWriteError, ModelFileError
 from .gain_coding import GainCoding
-from .gain_map import GainMapSpec, cap_gain, extract_gain_map, limit_darkening, merge_hdr, scale_gain
+from .gain_map import (
+    GainMapSpec,
+    blend_gain,
+    cap_gain,
+    extract_gain_map,
+    fitting_spec,
+    limit_darkening,
+    merge_hdr,
+    scale_gain,
+)
 from .model_info import GainMapModelInfo
 from .resample import resize_to_working, upsample_gain_map
 from .sampling import Denoiser, sample_dual, sample_gain_map
@@ -32,16 +41,18 @@ __all__ = [
     "add_noise",
     "alphas_cumprod",
     "analytic_gain_map",
+    "blend_gain",
     "cap_gain",
     "convert_primaries",
     "describe_unet",
     "extract_gain_map",
+    "fitting_spec",
     "fix_mulog_tmo",
     "gamut_reduce",
     "gm_unet_input",
+    "limit_darkening",
     "linear_to_srgb",
     "luminance",
-    "limit_darkening",
     "merge_hdr",
     "resize_to_working",
     "rgb_to_rgb",

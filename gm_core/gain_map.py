@@ -8,7 +8,7 @@ Every function takes float16, bfloat16 or float32, returns float32 and leaves it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -90,6 +90,22 @@ def extract_gain_map(*, sdr: Tensor, hdr: Tensor, spec: GainMapSpec, darken: boo
     return gain.sub_(1.0).div_(spec.qmax).clamp_(spec.floor if darken else 0.0, 1.0)
 
 
+def fitting_spec(*, sdr: Tensor, hdr: Tensor) -> GainMapSpec:
+    """Eq. (1) with the paper's gamma and offset and the smallest qmax, at least 1, that loses no highlight.
+
+    Args:
+        sdr: [B,3,H,W] display-encoded, clamped to [0, 1].
+        hdr: [B,3,H,W] linear, 1.0 = SDR white; NaN and infinite values are not counted.
+
+    Raises:
+        GainMapError: the shapes do not fit, a tensor holds integers, or the highlights are beyond any qmax.
+    """
+    _check(sdr, hdr, "hdr", channels=(3,))
+    spec = GainMapSpec()
+    gain = (hdr.float() + spec.offset) / _linear_plus_offset(sdr, spec)
+    return replace(spec, qmax=max(1.0, gain.nan_to_num(posinf=0.0).amax().item() - 1.0))
+
+
 def scale_gain(*, gain_map: Tensor, strength: float | Tensor, spec: GainMapSpec) -> Tensor:
     """Scale the gain in stops: gain -> gain^strength.
 
@@ -127,8 +143,16 @@ def cap_gain(*, gain_map: Tensor, stops: float, spec: GainMapSpec) -> Tensor:
 
 
 def blend_gain(*, gain_map: Tensor, other: Tensor, share: Tensor, spec: GainMapSpec) -> Tensor:
-    """Between two gain maps `[B,C,H,W]`, in stops: `share` `[B,1,H,W]` in [0,1] of `other`'s, the rest of
-    `gain_map`'s.
+    """Between two gain maps, in stops.
+
+    Args:
+        gain_map: [B,1|3,H,W] in [-1/qmax, 1].
+        other: of the same shape and range.
+        share: [B,1,H,W] in [0, 1]; 0 = `gain_map`, 1 = `other`.
+        spec: constants of Eq. (1).
+
+    Returns:
+        Gain map of the same shape, clamped to [-1/qmax, 1].
     """
     gain = _gain(gain_map, spec) ** (1 - share) * _gain(other, spec) ** share
     return ((gain - 1) / spec.qmax).clamp(spec.floor, 1.0)

@@ -9,21 +9,12 @@ from comfy_api.latest import io
 from ..gm_core.codecs.files import read_image
 from ..gm_core.codecs.image import HDRImage
 from ..gm_core.color import PRIMARIES, convert_primaries, linear_to_srgb
-from ..gm_core.gain_map import GainMapSpec, extract_gain_map
+from ..gm_core.gain_map import extract_gain_map, fitting_spec
 from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP
 from .tensors import to_image
 
 SUFFIXES = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
-SMALLEST_QMAX = 1.0
-
-
-def needed_qmax(sdr: torch.Tensor, hdr: torch.Tensor) -> float:
-    """The smallest qmax whose gain map turns `sdr` into all of `hdr`."""
-    spec = GainMapSpec()
-    base = sdr.clamp(0.0, 1.0) ** spec.gamma + spec.offset
-    gain = ((hdr + spec.offset) / base).nan_to_num(posinf=0.0).amax().item()
-    return max(SMALLEST_QMAX, gain - 1.0)
 
 
 class LoadHDR(io.ComfyNode):
@@ -64,11 +55,11 @@ class LoadHDR(io.ComfyNode):
         target = picture.primaries if convert_to not in PRIMARIES else convert_to
         hdr = convert_primaries(to_bchw_array(picture.hdr), picture.primaries, target)
         sdr = sdr_of(picture, hdr)
-        qmax = needed_qmax(sdr, hdr)
-        gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=GainMapSpec(qmax=qmax), darken=True)
+        spec = fitting_spec(sdr=sdr, hdr=hdr)
+        gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=spec, darken=True)
         alpha = np.ones(picture.hdr.shape[:2], np.float32) if picture.alpha is None else picture.alpha
         mask = 1.0 - torch.from_numpy(np.ascontiguousarray(alpha, dtype=np.float32))[None]
-        return io.NodeOutput(to_image(hdr), to_image(sdr), to_image(gain_map), qmax, mask)
+        return io.NodeOutput(to_image(hdr), to_image(sdr), to_image(gain_map), spec.qmax, mask)
 
     @classmethod
     def validate_inputs(cls, image: str) -> bool | str:

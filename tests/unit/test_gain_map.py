@@ -12,6 +12,7 @@ from gm_core.gain_map import (
     blend_gain,
     cap_gain,
     extract_gain_map,
+    fitting_spec,
     limit_darkening,
     merge_hdr,
     scale_gain,
@@ -190,3 +191,15 @@ def test_limited_darkening_leaves_every_channel_some_light(sdr, gain, darkest):
     assert (hdr >= darkest * sdr**2.2 - 1e-5).all()
     if gain >= 1:
         assert_close(limited, gain_map)
+
+
+def test_the_fitting_qmax_keeps_every_highlight_and_no_more():
+    sdr = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    hdr = 700 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    hdr[0, 0, 0, 0] = torch.inf
+    spec = fitting_spec(sdr=sdr, hdr=hdr)
+    gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=spec, darken=True)
+    finite = torch.isfinite(hdr)
+    assert_close(merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)[finite], hdr[finite], rtol=1e-4, atol=1e-4)
+    assert gain_map[finite].amax().item() == pytest.approx(1, rel=1e-6)
+    assert fitting_spec(sdr=sdr, hdr=sdr**2.2).qmax == 1
