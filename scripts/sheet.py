@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from gm_core.color import linear_to_srgb, srgb_to_linear
+from gm_core.gain_map import GainMapSpec
 
 TILE_SIDE = 512
 LABEL_HEIGHT = 28
@@ -14,7 +15,7 @@ GAP = 8
 BACKGROUND = (24, 24, 24)
 TEXT = (235, 235, 235)
 EXPOSURES = (-2, -4)
-OFFSET = 1 / 64
+OFFSET = GainMapSpec.offset
 
 Tile = tuple[str, Image.Image]
 

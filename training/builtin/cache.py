@@ -67,10 +67,6 @@ def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, Row
     return {p.name: load_file(p) for p in sorted(folder.glob("*.safetensors")) if p.name not in known}
 
 
-def find(folder: Path | None, *patterns: str) -> list[Path]:
-    return sorted(path for pattern in patterns for path in folder.glob(pattern)) if folder else []
-
-
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders that `load_scenes` reads."""
     parser.add_argument("--panoramas", type=Path, required=True, help="folder of equirectangular .hdr files")
@@ -78,7 +74,8 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_scenes(options: argparse.Namespace, **shares: float) -> Scenes:
-    return Scenes(find(options.panoramas, "*.hdr"), find(options.photos, "*.jpg"), **shares)
+    photos = sorted(options.photos.glob("*.jpg")) if options.photos else []
+    return Scenes(sorted(options.panoramas.glob("*.hdr")), photos, **shares)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,7 +24,7 @@ from gm_core.metrics import (
     pu21_psnr,
 )
 
-from .cache import find
+from .pipeline import BuiltinModel
 from .rendering import HDR_PEAK
 from .validation import Case, plain_cases, validation_cases
 
@@ -35,7 +35,7 @@ Predictor = Callable[[Tensor], Tensor]
 """SDR picture `[1,3,H,W]` display-encoded to HDR `[1,3,H,W]` linear, 1.0 = SDR white."""
 Metric = Callable[[Tensor, Tensor], float]
 """Prediction and truth, `[1,3,H,W]` linear, to a figure."""
-FIGURES = ("pu21", "highlights", "highlights_crf", "log_rmse", "delta_e", "fhlp_off", "ehl_off", "jod")
+FIGURES = ("pu21", "highlights", "highlights_crf", "log_rmse", "delta_e", "fhlp_off", "ehl_off")
 WHITE_NITS = 100.0
 
 
@@ -73,7 +73,7 @@ def scores(hdr: Tensor, truth: Tensor, jod: Metric | None = None) -> dict[str, f
 
 def departure(hdr: Tensor, sdr: Tensor) -> float:
     """95th percentile of the stops by which a prediction departs from linearised SDR, up to exposure."""
-    stops = [torch.log2(picture.amax(dim=1).clamp(min=0.01)) for picture in (hdr, linearised_sdr(sdr))]
+    stops = [torch.log2(picture.amax(dim=1).clamp(min=0.01)) for picture in (hdr, srgb_to_linear(sdr))]
     difference = (stops[0] - stops[1]).flatten()
     return float((difference - difference.median()).abs().quantile(0.95))
 
@@ -96,28 +96,14 @@ def summary(rows: list[Row], figure: str = "pu21") -> str:
     renderings = sorted({str(row["rendering"]) for row in rows})
     lines = [f"| {figure} | " + " | ".join(renderings) + " | mean |", "|---" * (len(renderings) + 2) + "|"]
     for method in dict.fromkeys(str(row["method"]) for row in rows):
-        means = [
-            float(
-                np.mean(
-                    [row[figure] for row in rows if (row["method"], row["rendering"]) == (method, name)],
-                    dtype=np.float64,
-                )
-            )
-            for name in renderings
-        ]
-        cells = " | ".join(f"{value:.2f}" for value in [*means, float(np.mean(means))])
+        own = [row for row in rows if row["method"] == method]
+        means = [np.mean([row[figure] for row in own if row["rendering"] == name]) for name in renderings]
+        cells = " | ".join(f"{value:.2f}" for value in [*means, np.mean(means)])
         lines.append(f"| {method} | {cells} |")
     return "\n".join(lines)
 
 
-def linearised_sdr(sdr: Tensor) -> Tensor:
-    """The baseline that does nothing."""
-    return srgb_to_linear(sdr)
-
-
 def main(arguments: list[str] | None = None) -> None:
-    from .pipeline import BuiltinModel
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--panoramas", type=Path, required=True, help="folder of validation .hdr files")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
@@ -129,13 +115,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="write all figures as JSON")
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
-    predictors: dict[str, Predictor] = {"linearised SDR": linearised_sdr}
+    predictors: dict[str, Predictor] = {"linearised SDR": srgb_to_linear}
     for steps in options.steps:
         predictors[f"built-in, {steps or model.info.steps} steps"] = lambda sdr, n=steps: model(sdr, steps=n)
-    scenes = find(options.panoramas, "*.hdr")
+    scenes = sorted(options.panoramas.glob("*.hdr"))
     jod = color_video_vdp() if options.jod else None
     rows = evaluate(predictors, list(validation_cases(scenes, views=options.views)), jod)
-    for figure in FIGURES[: None if jod else -1]:
+    for figure in (*FIGURES, "jod") if jod else FIGURES:
         print(summary(rows, figure), end="\n\n")
     plain = [departure(model(case.sdr), case.sdr) for case in plain_cases(scenes, views=options.views)]
     print(f"pictures with nothing to gain: off by {np.mean(plain):.2f} stops, worst {max(plain):.2f}")

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
-from .cache import Rows, find, gain_in_stops, join
+from .cache import Rows, gain_in_stops, join
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval().to(torch.bfloat16)
     options.output.mkdir(parents=True, exist_ok=True)
-    for source in find(options.pictures, "*.safetensors")[: options.shards]:
+    for source in sorted(options.pictures.glob("*.safetensors"))[: options.shards]:
         path = options.output / f"{options.side}_{source.name}"
         if path.exists():
             continue

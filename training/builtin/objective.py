@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, mse_loss, smooth_l1_loss
 
+from gm_core.gain_map import GainMapSpec
 from gm_core.metrics import pu21_encode
 from gm_core.tone_statistics import hat_position
 
 from .samples import LOG2_MAX, LOG2_MIN
 
-OFFSET = 1 / 64
+GAMMA, OFFSET = GainMapSpec.gamma, GainMapSpec.offset
 WHITE_NITS, TOP = 100.0, math.log2(10.0)
 """SDR white in the metric, and log2 of the brightest value it tells apart (1,000 cd/m2)."""
 BRIGHT = 0.95
@@ -70,7 +71,7 @@ class PerceptualScale(nn.Module):
 
 def log_hdr(sdr: Tensor, gain: Tensor) -> Tensor:
     """log2 of Eq. (1)'s HDR from the display-encoded picture and a gain in stops, at least -9."""
-    hdr = (sdr**2.2 + OFFSET) * torch.exp2(gain.clamp(-6, 9)) - OFFSET
+    hdr = (sdr**GAMMA + OFFSET) * torch.exp2(gain.clamp(-6, 9)) - OFFSET
     return hdr.clamp(min=2.0**-9).log2()
 
 

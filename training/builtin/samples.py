@@ -16,7 +16,7 @@ from .rendering import anchor_midtones, damage, expose, log_gain, optics, render
 Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
-HIGH_RANGE = 3.0
+HIGHLIGHT_CONTRAST = 3.0
 """How much brighter a view's brightest 2 % are than its brightest 30 % if it has high dynamic range."""
 SCENE_SIDE, KEPT_SIDE = 256, 128
 """Pixels per side at which a camera photographs a scene, and of the area-averaged copy that is kept."""
@@ -80,7 +80,7 @@ class Scenes:
         for _ in range(tries):
             panorama, view = self.panoramas[rng.integers(len(self.panoramas))], random_view(rng)
             light = render_view(panorama, view, 32, 32).max(axis=-1)
-            if np.quantile(light, 0.98) > HIGH_RANGE * np.quantile(light, 0.7):
+            if np.quantile(light, 0.98) > HIGHLIGHT_CONTRAST * np.quantile(light, 0.7):
                 break
         return render_view(panorama, view, size, size)
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
 from gm_core.metrics import align
 
-from .cache import find
 from .pipeline import BuiltinModel
 from .validation import Case, validation_cases
 
@@ -56,10 +55,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="picture file, .jpg or .png")
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
+    scenes = sorted(options.panoramas.glob("*.hdr"))
     with torch.no_grad():
         rows = [
             row(model, case, options.size)
-            for case in validation_cases(find(options.panoramas, "*.hdr"), views=options.views)
+            for case in validation_cases(scenes, views=options.views)
             if case.rendering in options.renderings
         ]
     cv2.imwrite(str(options.output), np.concatenate(rows)[..., ::-1])

@@ -56,7 +56,7 @@ class LatentPool:
         self.shards |= read_shards(self.folder, known=set(self.shards))
         if not self.shards:
             raise FileNotFoundError(
-                f"{self.folder}: no *.safetensors shard yet; run training.builtin.cache first"
+                f"{self.folder}: no *.safetensors shard yet; run training.builtin.latents first"
             )
 
     def batch(self, size: int) -> Batch:

@@ -16,7 +16,7 @@ from gm_core.tone import ToneNet
 from gm_core.tone_curves import ToneCurves
 from training.export import save_whole
 
-from .cache import Rows, find, gain_in_stops, join
+from .cache import Rows, gain_in_stops, join
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
 from .train import learning_rate, update_average
 
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rows = join([tone_rows(load_file(path)) for path in find(options.pictures, "*.safetensors")])
+    rows = join([tone_rows(load_file(path)) for path in sorted(options.pictures.glob("*.safetensors"))])
     log.info("%d samples", len(rows["sdr"]))
     nets = []
     for seed in range(options.seed, options.seed + options.nets):

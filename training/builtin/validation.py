@@ -14,8 +14,9 @@ from .cache import to_bchw
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import HDR_PEAK, srgb_encode
 
-HIGH_RANGE, MOST_TRIES = 3.0, 200
-"""Light that a validation picture's brightest hundredth exceeds, and crops to look at to find such ones."""
+HIGHLIGHT_LEVEL, MOST_TRIES = 3.0, 200
+"""Light (1.0 = SDR white) that the brightest hundredth of a validation picture exceeds, and how many crops of
+a scene are looked at to find such ones."""
 PLAIN_TRIES = 8
 """Crops of which a plain picture is the one with the least range."""
 GOLDEN_RATIO, LOG_MU = 1.618, 5000.0
@@ -61,7 +62,7 @@ def validation_pictures(panorama: np.ndarray, rng: np.random.Generator, size: in
         scene = render_view(panorama, view, size, size)
         share = float(np.exp(rng.uniform(np.log(0.015), np.log(0.25))))
         hdr = np.clip(scene / np.quantile(scene.max(axis=-1), 1 - share), 0, HDR_PEAK)
-        if np.quantile(hdr.max(axis=-1), 0.99) > HIGH_RANGE:
+        if np.quantile(hdr.max(axis=-1), 0.99) > HIGHLIGHT_LEVEL:
             yield hdr.astype(np.float32)
 
 
