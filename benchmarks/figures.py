@@ -1,29 +1,54 @@
-"""One measured number beside its limit."""
+"""What a benchmark measured, each figure beside its limit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A measurement that must not exceed its limit."""
+class Figure(NamedTuple):
+    """name: what it is, for file formats behind its number. limit: as text, with its direction."""
 
     name: str
-    measured: float
-    limit: float
-    unit: str
-
-    @property
-    def ok(self) -> bool:
-        return self.measured <= self.limit
+    measured: str
+    limit: str
+    ok: bool
 
     def __str__(self) -> str:
-        verdict = "ok" if self.ok else "OVER"
-        return f"{self.name:<44}{self.measured:>9.2f}{self.limit:>9.2f} {self.unit:<4}{verdict}"
+        return f"{self.name:<58}{self.measured:>14}{self.limit:>16}  {'ok' if self.ok else 'FAIL'}"
 
 
-def table(figures: Iterable[Figure]) -> str:
-    head = f"{'':<44}{'measured':>9}{'limit':>9}"
-    return "\n".join([head, *(str(figure) for figure in figures)])
+def at_least(name: str, decibels: float, limit: float) -> Figure:
+    return Figure(name, f"{decibels:.4g} dB", f">= {limit:g} dB", decibels >= limit)
+
+
+def at_most(name: str, value: float, limit: float, unit: str = "") -> Figure:
+    return Figure(name, f"{value:.4g} {unit}".rstrip(), f"<= {limit:g} {unit}".rstrip(), value <= limit)
+
+
+def exact(name: str, value: object, expected: object) -> Figure:
+    return Figure(name, str(value), f"= {expected}", value == expected)
+
+
+def report(figures: Iterable[Figure]) -> None:
+    """Prints each as soon as it is measured; exits with 1 if one does not hold."""
+    print(f"{'':<58}{'measured':>14}{'limit':>16}")
+    failed = 0
+    for figure in figures:
+        print(figure, flush=True)
+        failed += not figure.ok
+    if failed:
+        sys.exit(1)
+
+
+def best_seconds(function: Callable[[], object], repeats: int = 4) -> float:
+    """The shortest of several runs, since other work on the machine only ever adds."""
+    return min(_seconds(function) for _ in range(repeats))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started

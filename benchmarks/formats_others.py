@@ -11,7 +11,7 @@ import av
 import numpy as np
 import OpenEXR
 
-from benchmarks.formats_figures import Figure, at_least, at_most, exact
+from benchmarks.figures import Figure, at_least, at_most, exact
 from benchmarks.formats_scenes import PHOTOS, case, cases, pq, pq_psnr, psnr
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exr import COMPRESSIONS, decode_exr, encode_exr

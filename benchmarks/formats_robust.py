@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.formats_figures import Figure, at_most, best_seconds, exact
+from benchmarks.figures import Figure, at_most, best_seconds, exact
 from benchmarks.formats_scenes import case
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exr import decode_exr, encode_exr

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.formats_figures import Figure, at_least, at_most, exact
+from benchmarks.figures import Figure, at_least, at_most, exact
 from benchmarks.formats_scenes import PHOTOS, SYNTHETIC, Case, case, cases, pq_psnr, relative_p99
 from gm_core.codecs import gain_map_fit
 from gm_core.codecs import jpeg_segments as jpeg

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
-from benchmarks.figures import Figure
+from benchmarks.figures import Figure, at_most
 from gm_core.codecs.exr import encode_exr
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
@@ -96,7 +96,7 @@ def measure_stages(host: Host, photo: Path) -> list[Figure]:
     taken["upsample"], full = seconds(lambda: upsample(engine, coded, sdr))
     taken["merge"], hdr = seconds(lambda: merge(full, sdr, info))
     taken["save"], _ = seconds(lambda: save(sdr, hdr))
-    return [Figure(name, taken[name], limit, "s") for name, limit in LIMITS.items()]
+    return [at_most(name, taken[name], limit, "s") for name, limit in LIMITS.items()]
 
 
 def sample(engine: Engine, latent: torch.Tensor, steps: int) -> torch.Tensor:
