@@ -27,7 +27,7 @@ lint:
 	@$(HOST) --tests run -m ruff check .
 
 types:
-	@$(HOST) --tests run -m pyright
+	@$(HOST) --tests run -m scripts.check_types
 
 bench:
 	@$(HOST) --tests run -m benchmarks.run

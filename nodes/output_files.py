@@ -118,9 +118,13 @@ def preview(hdr: torch.Tensor) -> list[Mapping[str, Any]]:
     return ui.PreviewImage(to_image(reinhard(small.nan_to_num()))).as_dict()["images"]
 
 
-def report(saved: SavedFiles, shown_first: Sequence[Mapping[str, Any]] = ()) -> io.NodeOutput:
-    """What the browser is told: previews and files, and warnings as text."""
+def report(
+    saved: SavedFiles, shown_first: Sequence[Mapping[str, Any]] = (), *, animated: bool = False
+) -> io.NodeOutput:
+    """What the browser is told: previews and files, whether they are films, and warnings as text."""
     shown: dict[str, Any] = {"images": [*shown_first, *saved.results]}
+    if animated:
+        shown["animated"] = (True,)
     if saved.warnings:
         shown["text"] = saved.warnings
     return io.NodeOutput(ui=shown)

@@ -94,7 +94,7 @@ class PrepareVAE(io.ComfyNode):
         prepared, notes = prepare_vae(vae, adapter=adapter, head=head, fp32=precision == "fp32")
         for note in notes:
             log.warning(note)
-        return io.NodeOutput(prepared, ui={"text": notes} if notes else None)
+        return io.NodeOutput(prepared, ui={"text": notes}) if notes else io.NodeOutput(prepared)
 
 
 NODES: list[type[io.ComfyNode]] = [PrepareVAE]

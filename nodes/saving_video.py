@@ -132,8 +132,7 @@ class SaveVideo(io.ComfyNode):
         result = destination(filename_prefix, width, height).claim(0, ".mp4", write)
         for warning in reel.warnings():
             log.warning("%s: values the format cannot hold: %s", result.filename, warning)
-        output = report(SavedFiles([result], reel.warnings()))
-        return io.NodeOutput(ui={**output.ui, "animated": (True,)})
+        return report(SavedFiles([result], reel.warnings()), animated=True)
 
 
 def checked_size(hdr: torch.Tensor) -> tuple[int, int]:

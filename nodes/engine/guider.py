@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import comfy.model_management
@@ -13,8 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider, Sampler, calc_cond_batch, cfg_function
 
 from .conditioning import Conditioning
-
-Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
+from .progress import Callback
 
 
 class ConditionSource(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import comfy.sample
 import comfy.samplers
@@ -38,7 +38,8 @@ def sample_like_ksampler(
     guider.set_cfg(cfg)
 
     def noise_for(latent: torch.Tensor) -> torch.Tensor:
-        return comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
+        noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
+        return cast(torch.Tensor, noise)  # nested only for nested latents, which SD 1.5 has none of
 
     sdr_pass = SDRPass(
         guider=guider,

@@ -18,7 +18,7 @@ from ...gm_core import unet_keys
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from ...gm_core.tone import ToneNet
-from .model_file import check_is_gm_unet, read_header
+from .model_file import StateDict, check_is_gm_unet, read_header, read_weights
 
 INFO_KEY = "gmhdr"
 CONTEXT_KEY = "gmhdr_text_context"
@@ -27,8 +27,6 @@ DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32"
 DEFAULT_STEPS = 30
 """Of models that do not say how many they need."""
 PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
-
-StateDict = dict[str, torch.Tensor]
 
 
 def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
@@ -42,7 +40,7 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     shapes, metadata = read_header(path)
     check_is_gm_unet(shapes, path.name)
     info = GainMapModelInfo.from_metadata(metadata)
-    weights = unet_keys.to_ldm(comfy.utils.load_torch_file(str(path), safe_load=True))
+    weights = unet_keys.to_ldm(read_weights(path))
     check_finite(weights, path.name)
     context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), ToneNet.pop_from(weights, path.name)
     # ComfyUI appends the condition after the noise, whatever order the model was trained in.
@@ -81,6 +79,7 @@ def build(weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | Non
             patcher = build_small(weights, config or {}, dtype)
     except (RuntimeError, KeyError, IndexError) as error:
         raise ModelFileError(f"{name}: the tensors do not fit an SD 1.5 UNet ({error}).") from error
+    assert patcher is not None, "core gives None for what it cannot detect, and this was detected above"
     wanted = set(patcher.model.diffusion_model.state_dict())
     if wanted != given:
         raise ModelFileError(

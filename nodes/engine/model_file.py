@@ -1,17 +1,21 @@
-"""Looking at a model file before loading it, and saying what it is when it is not a GM UNet."""
+"""Looking into a model file before loading it, reading it, and saying what it is when it is no GM UNet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
+import comfy.utils
 import safetensors
+import torch
 
 from ...gm_core.errors import ModelFileError
 from ...gm_core.unet_description import describe_unet
 from ...gm_core.unet_keys import strip_prefix
 
 Shapes = Mapping[str, tuple[int, ...]]
+StateDict = dict[str, torch.Tensor]
 
 SAFE_SUFFIXES = (".safetensors", ".sft")
 EXPECTED = "an SD 1.5 UNet with 8 input channels (4 SDR latent + 4 gain-map latent) and 4 output channels"
@@ -43,6 +47,11 @@ def read_header(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
             f"{path.name}: not a readable safetensors file ({error}). "
             "It may be truncated or of another type: copy or download it again."
         ) from error
+
+
+def read_weights(path: Path) -> StateDict:
+    """All tensors of a model file by name. Pickles are read as plain tensors; no code in them is run."""
+    return cast(StateDict, comfy.utils.load_torch_file(str(path), safe_load=True))
 
 
 def check_is_gm_unet(shapes: Shapes, name: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 Callback = Callable[[int, torch.Tensor, torch.Tensor, int], None]
+"""What core's samplers call after a step: its number, x0, x, and the number of steps."""
 
 
 class DualProgress:

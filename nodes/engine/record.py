@@ -49,7 +49,7 @@ class RecordingSampler(Sampler):
     """Runs another sampler on a recorded guider."""
 
     def __init__(self, sampler: Sampler, trajectory: Trajectory) -> None:
-        self.sampler = sampler
+        self.sampler: Any = sampler  # core's base class declares sample() without its arguments
         self.trajectory = trajectory
 
     def sample(self, model_wrap: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

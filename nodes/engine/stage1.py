@@ -6,19 +6,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.utils
 import torch
 from comfy.sd import VAE
 
 from ...gm_core.errors import ModelFileError
 from ...gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
-from .model_file import SAFE_SUFFIXES, read_header
+from .model_file import SAFE_SUFFIXES, StateDict, read_header, read_weights
 from .vae import check_vae
 
 HEAD_KEY = "gmhdr.vae_output"
 SIGMOID = "sigmoid"
-
-StateDict = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,8 @@ def prepare_vae(vae: VAE, *, adapter: Adapter | None, head: str, fp32: bool) -> 
         weights, stated_head, notes = adapted(weights, adapter)
     prepared = VAE(sd=weights, dtype=torch.float32 if fp32 else None)
     if SIGMOID in (head, stated_head if head == "auto" else ""):
-        prepared.process_output = torch.sigmoid
+        # Core's annotation is of a function whose parameter is called image.
+        prepared.process_output = torch.sigmoid  # pyright: ignore[reportAttributeAccessIssue]
     return prepared, notes
 
 
@@ -53,7 +51,7 @@ def adapted(weights: StateDict, adapter: Adapter) -> tuple[StateDict, str, list[
     """VAE weights with the adapter merged, the head it was trained with, and notes for the user."""
     notes = []
     _, metadata = read_header(adapter.path)
-    layers = comfy.utils.load_torch_file(str(adapter.path), safe_load=True)
+    layers = read_weights(adapter.path)
     if adapter.ema is not None:
         # PEFT saves LoRA tensors only, but Stage 1 also trains the last conv.
         layers |= conv_out_from_ema(read_ema(adapter.ema), weights)
@@ -86,7 +84,7 @@ def read_ema(path: Path) -> dict:
             f"{path.name}: expected gm_decoder_ema.pth of Stage 1, found a safetensors file."
         )
     try:
-        return comfy.utils.load_torch_file(str(path), safe_load=True)
+        return read_weights(path)
     except Exception as error:
         # torch documents no closed list of what a damaged or unsafe pickle raises.
         raise ModelFileError(f"{path.name}: not readable as plain tensors ({error}).") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import comfy.sample
 import comfy.samplers
 import latent_preview
@@ -37,11 +39,12 @@ def sample_gain_map(
         denoise=1.0,
     )
     start = torch.zeros_like(sdr_latent)
+    noise = cast(torch.Tensor, comfy.sample.prepare_noise(start[:1], seed))
     return sample_branch(
         gm_model,
         text,
         ConstantCondition(gm_model.model.process_latent_in(sdr_latent)),
-        noise=comfy.sample.prepare_noise(start[:1], seed).expand_as(start),
+        noise=noise.expand_as(start),
         start=start,
         sampler=comfy.samplers.sampler_object(sampler_name),
         sigmas=schedule.sigmas,

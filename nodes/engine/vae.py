@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-import comfy.utils
 import torch
 from comfy.sd import VAE
 
@@ -12,7 +12,7 @@ from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.resample import LATENT_STRIDE, resize_to_working, working_size
 from ...gm_core.shipped import VAE_FILE
 from .builtin import weights_file
-from .model_file import read_header
+from .model_file import read_header, read_weights
 from .tiles import decode_tiles
 
 LATENT_CHANNELS = 4
@@ -21,7 +21,7 @@ LATENT_CHANNELS = 4
 def load_vae(path: Path) -> VAE:
     """A VAE file as core's VAE in fp32; raises ModelFileError when it holds none."""
     read_header(path)
-    vae = VAE(sd=comfy.utils.load_torch_file(str(path), safe_load=True), dtype=torch.float32)
+    vae = VAE(sd=read_weights(path), dtype=torch.float32)
     if vae.first_stage_model is None:
         raise ModelFileError(f"{path.name}: expected a VAE in the SD 1.5 latent space, found none.")
     return vae
@@ -49,7 +49,7 @@ def in_fp32(vae: VAE) -> VAE:
 def encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
     """IMAGE [B,H,W,3] -> latent [B,4,H/8,W/8], not yet scaled by 0.18215."""
     check_vae(vae)
-    return vae.encode(image)
+    return cast(torch.Tensor, vae.encode(image))
 
 
 def at_working_size(latent: torch.Tensor, side: int) -> torch.Tensor:
@@ -58,8 +58,8 @@ def at_working_size(latent: torch.Tensor, side: int) -> torch.Tensor:
     They are resized as pictures, by the VAE that ships with the pack: averaged latents are no latents of the
     averaged picture, and cost a gain map 0.2 stops.
     """
-    pixels = [length * LATENT_STRIDE for length in latent.shape[-2:]]
-    if working_size(*pixels, side) == tuple(pixels):
+    height, width = (length * LATENT_STRIDE for length in latent.shape[-2:])
+    if working_size(height, width, side) == (height, width):
         return latent
     vae = load_vae(weights_file(VAE_FILE))
     return encode(vae, resize_to_working(decode(vae, latent), side).movedim(1, -1))
@@ -81,7 +81,8 @@ def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int =
     vae = in_fp32(vae)
     if tile_size == 0:
         return vae.decode(latent).movedim(-1, 1)
-    scale = vae.spacial_compression_decode()
+    # A number for pictures; core keeps a function beside it for the frames of video VAEs.
+    scale = cast(int, vae.spacial_compression_decode())
     return decode_tiles(
         lambda part: vae.decode(part).movedim(-1, 1),
         latent,
