@@ -53,16 +53,6 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0.0031308).pow(1 / 2.4) - 0.055)
 
 
-def power_to_linear(encoded: Tensor, gamma: float = 2.2) -> Tensor:
-    """Pure power curve, the paper's reading of the SDR picture; negative values become 0."""
-    return encoded.float().clamp(min=0).pow(gamma)
-
-
-def linear_to_power(linear: Tensor, gamma: float = 2.2) -> Tensor:
-    """Inverse of `power_to_linear`."""
-    return linear.float().clamp(min=0).pow(1 / gamma)
-
-
 def pq_encode(nits: Tensor) -> Tensor:
     """SMPTE ST 2084 inverse EOTF: luminance in [0, 10000] nits -> code in [0, 1]; clamps."""
     y = (nits.float() / PQ_PEAK_NITS).clamp(0, 1).pow(_PQ_M1)

@@ -73,7 +73,16 @@ SIGNALS: Mapping[str, _Signal] = MappingProxyType(
 
 
 def encode_signal(hdr: Tensor, signal: str, *, primaries: str, white_nits: float = 203.0) -> Tensor:
-    """HDR in `primaries` as the signal called `signal`.
+    """HDR pictures as a signal.
+
+    Args:
+        hdr: [B,3,H,W] linear light in `primaries`, 1.0 = SDR white; may exceed what the signal holds.
+        signal: a name in `SIGNALS`.
+        primaries: a name in `gm_core.color.PRIMARIES`.
+        white_nits: luminance of SDR white in cd/m2; not used for "linear".
+
+    Returns:
+        [B,3,H,W] in [0, 1] and BT.2020; for "linear" unclamped and BT.709.
 
     Raises:
         GainMapError: no such signal or primaries.
@@ -83,7 +92,7 @@ def encode_signal(hdr: Tensor, signal: str, *, primaries: str, white_nits: float
 
 
 def decode_signal(coded: Tensor, signal: str, *, primaries: str, white_nits: float = 203.0) -> Tensor:
-    """The inverse of `encode_signal`; the result is in `primaries`.
+    """The inverse of `encode_signal`, with the same arguments; the result is in `primaries`.
 
     Raises:
         GainMapError: no such signal or primaries.

@@ -21,14 +21,18 @@ _TOLERANCE = 1e-3
 class HDRStatistics:
     """Of all pixels of a batch. Luminances are of finite pixels, shares of all, between 0 and 1.
 
-    percentile_nits: luminance that this percentage of the pixels does not exceed.
-    stops_above_white: of the peak; 0 where it is not above SDR white.
-    share_above_white: pixels brighter than SDR white.
-    clipped_share: pixels with a channel at the largest value in the batch. More than a few are a ceiling.
-    out_of_gamut_share: pixels whose colour lies outside the gamut that was asked about.
-    nan, infinite, negative: values, not pixels, as they are in the batch.
-    histogram: shares of the pixels by luminance, `BINS_PER_STOP` bins a stop over `HISTOGRAM_STOPS` around
-        SDR white; what lies outside is in the first and last bin.
+    Args:
+        pixels: all of them, finite or not.
+        peak_nits: luminance of the brightest pixel in cd/m2.
+        average_nits: mean luminance in cd/m2.
+        percentile_nits: luminance that this percentage of the pixels does not exceed.
+        stops_above_white: of the peak; 0 where it is not above SDR white.
+        share_above_white: pixels brighter than SDR white.
+        clipped_share: pixels with a channel at the largest value in the batch. More than a few are a ceiling.
+        out_of_gamut_share: pixels whose colour lies outside the gamut that was asked about.
+        nan, infinite, negative: values, not pixels, as they are in the batch.
+        histogram: shares of the pixels by luminance, `BINS_PER_STOP` bins a stop over `HISTOGRAM_STOPS`
+            around SDR white; what lies outside is in the first and last bin.
     """
 
     pixels: int
@@ -50,7 +54,11 @@ def hdr_statistics(
 ) -> HDRStatistics:
     """Measures a batch of HDR pictures as one.
 
-    hdr: [B,3,H,W] linear light in `primaries`, 1.0 = SDR white = `white_nits`.
+    Args:
+        hdr: [B,3,H,W] linear light in `primaries`, 1.0 = SDR white; may hold NaN and infinite values.
+        primaries: those of the batch, a name in `gm_core.color.PRIMARIES`.
+        gamut: the primaries that colours are counted as outside of.
+        white_nits: luminance of SDR white in cd/m2.
 
     Raises:
         GainMapError: unknown primaries or gamut.
