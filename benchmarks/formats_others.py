@@ -12,7 +12,6 @@ import numpy as np
 import OpenEXR
 
 from benchmarks.figures import Figure, at_least, at_most, exact
-from benchmarks.formats_scenes import PHOTOS, case, cases, pq, pq_psnr, psnr
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exr import COMPRESSIONS, decode_exr, encode_exr
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
@@ -23,6 +22,7 @@ from gm_core.codecs.video import LightLevel, encode_hdr10
 from gm_core.codecs.video_read import decode_frames
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, ffprobe
+from tests.codecs.scenes import PHOTOS, case, cases, pq, pq_psnr, psnr
 
 LUMA = np.array((0.2627, 0.6780, 0.0593))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, at_most, best_seconds, exact
-from benchmarks.formats_scenes import case
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exr import decode_exr, encode_exr
 from gm_core.codecs.files import claim_numbered, read_image
@@ -23,6 +22,7 @@ from gm_core.codecs.png import decode_png, encode_png_pq
 from gm_core.codecs.radiance import decode_radiance, encode_radiance
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
 from tests.codecs.fuzz import LOADERS
+from tests.codecs.scenes import case
 
 ROOT = Path(__file__).parents[1]
 FUZZED = 2000

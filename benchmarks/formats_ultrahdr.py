@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.figures import Figure, at_least, at_most, exact
-from benchmarks.formats_scenes import PHOTOS, SYNTHETIC, Case, case, cases, pq_psnr, relative_p99
 from gm_core.codecs import gain_map_fit
 from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.gain_map_metadata import GainMapMetadata
@@ -21,6 +20,7 @@ from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
 from tests.codecs import test_other_writers as others
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, libultrahdr
+from tests.codecs.scenes import PHOTOS, SYNTHETIC, Case, case, cases, pq_psnr, relative_p99
 
 ALL = (*PHOTOS, *SYNTHETIC)
 # What libultrahdr 1.4 clips its linear output to: 10000 nits over 203.

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.formats_scenes import case
 from gm_core.codecs.avif import encode_avif
 from gm_core.codecs.exr import encode_exr
 from gm_core.codecs.formats import decode_image
@@ -29,6 +28,7 @@ from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.codecs.video import encode_hdr10
 from gm_core.codecs.video_read import decode_frames
 from gm_core.errors import ImageReadError
+from tests.codecs.scenes import case
 
 _SECONDS_PER_FILE = 20
 _EXTREMES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.formats_scenes import case, psnr
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
@@ -19,6 +18,7 @@ from gm_core.codecs.jxl import decode_jxl, encode_jxl
 from gm_core.codecs.signal import light_level, pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import exiftool
+from tests.codecs.scenes import case, psnr
 from tests.marks import writes_avif
 
 imagecodecs = pytest.importorskip("imagecodecs")

@@ -8,12 +8,12 @@ import struct
 import numpy as np
 import pytest
 
-from benchmarks.formats_scenes import case, pq_psnr
 from gm_core.codecs.exr import COMPRESSIONS, decode_exr, encode_exr
 from gm_core.codecs.files import read_image
 from gm_core.color import PRIMARIES, convert_primaries
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.raw_exr import attribute, raw_exr
+from tests.codecs.scenes import case, pq_psnr
 
 OpenEXR = pytest.importorskip("OpenEXR")
 LOSSLESS = [name for name in COMPRESSIONS if not name.startswith("dwa")]

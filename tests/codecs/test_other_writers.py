@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.formats_scenes import case
 from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.gain_map_metadata import GainMapMetadata
 from gm_core.codecs.hdrgm_xmp import gain_map_xmp, primary_xmp
@@ -18,6 +17,7 @@ from gm_core.codecs.iso21496 import build_iso
 from gm_core.codecs.mpf import MPF_LENGTH, build_mpf
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
 from gm_core.errors import ImageReadError
+from tests.codecs.scenes import case
 
 SCENE = case("blobs", 9, 48, 64)
 PER_CHANNEL = GainMapMetadata(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.formats_scenes import case, pq
 from gm_core.codecs.files import read_image
 from gm_core.codecs.icc import build_icc
 from gm_core.codecs.png import decode_png, encode_png16, encode_png_pq
 from gm_core.codecs.signal import pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
+from tests.codecs.scenes import case, pq
 
 RNG = np.random.default_rng(0)
 CODES = RNG.integers(0, 65536, (37, 53, 3), np.uint16)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.formats_scenes import case, pq_psnr
 from gm_core.codecs.files import read_image
 from gm_core.codecs.radiance import decode_radiance, encode_radiance, from_rgbe, to_rgbe
 from gm_core.codecs.radiance_rle import decode_lines, encode_lines
 from gm_core.errors import ImageReadError, ImageWriteError
+from tests.codecs.scenes import case, pq_psnr
 
 HEADER = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n"
 

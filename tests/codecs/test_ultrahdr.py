@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.formats_scenes import PHOTOS, SYNTHETIC, case, pq_psnr, relative_p99
 from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.gain_map_fit import clip_noise
 from gm_core.codecs.hdrgm_xmp import Xmp
@@ -19,6 +18,7 @@ from gm_core.codecs.mpf import read_mpf
 from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
 from gm_core.errors import ImageWriteError
 from tests.codecs.readers import exiftool, libultrahdr
+from tests.codecs.scenes import PHOTOS, SYNTHETIC, case, pq_psnr, relative_p99
 
 SIZE = (192, 256)
 LIMITS = {"default": {9: 50.0, 99: 46.5}, "high": {9: 55.0, 99: 52.0}, "small": {9: 43.5, 99: 40.0}}

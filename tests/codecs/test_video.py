@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.formats_scenes import case, pq, psnr
 from gm_core.codecs.files import write_atomic
 from gm_core.codecs.signal import PQ, pq_codes
 from gm_core.codecs.video import encode_hdr10, to_yuv420
 from gm_core.codecs.video_read import decode_frames, describe_video
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import ffprobe, run_ffmpeg
+from tests.codecs.scenes import case, pq, psnr
 
 av = pytest.importorskip("av")
 PICTURE = case("blobs", 9, 128, 192).hdr.astype(np.float32)

@@ -14,8 +14,3 @@ def read_exr(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     openexr = pytest.importorskip("OpenEXR")
     with openexr.File(str(path)) as file:
         return file.channels()["RGB"].pixels.copy(), dict(file.header())
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """For values in [0,1]."""
-    return float(-10 * np.log10(np.mean((a.astype(np.float64) - b) ** 2)))

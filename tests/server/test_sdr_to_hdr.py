@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.formats_scenes import pq_psnr, relative_p99
 from scripts.comfy_client import Result, WorkflowError, run_workflow
 from scripts.comfy_server import Server
 from scripts.host import ROOT
 from scripts.workflow import sdr_to_hdr
 from tests.codecs.readers import exiftool, libultrahdr
-from tests.server.readers import psnr, read_exr
+from tests.codecs.scenes import pq_psnr, psnr, relative_p99
+from tests.server.readers import read_exr
 
 
 def sdr_pixels(photo: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Seeded synthetic HDR scenes, the Eq. (1) targets made of them, and the error measures of the figures."""
+"""Seeded synthetic HDR scenes, the Eq. (1) targets made of them, and error measures."""
 
 from __future__ import annotations
 
@@ -105,9 +105,9 @@ SYNTHETIC: Mapping[str, Callable[[int, int], np.ndarray]] = MappingProxyType(
 )
 
 
-def cases(names: Iterable[str], qmax: float, height: int = 384, width: int = 512) -> list[Case]:
+def cases(names: Iterable[str], qmax: float) -> list[Case]:
     """The named scenes as Eq. (1) cases with this qmax."""
-    return [case(name, qmax, height, width) for name in names]
+    return [case(name, qmax) for name in names]
 
 
 def case(name: str, qmax: float, height: int = 384, width: int = 512) -> Case:
@@ -130,10 +130,10 @@ def pq(linear: np.ndarray) -> np.ndarray:
     return ((3424 / 4096 + 2413 / 128 * y) / (1 + 2392 / 128 * y)) ** (2523 / 32)
 
 
-def psnr(a: np.ndarray, b: np.ndarray, peak: float = 1.0) -> float:
-    """10 log10(peak^2 / mean squared error) in dB; 200 for equal arrays."""
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """10 log10(1 / mean squared error) in dB; 200 for equal arrays."""
     error = float(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2))
-    return 200.0 if error == 0 else float(10 * np.log10(peak**2 / error))
+    return 200.0 if error == 0 else float(-10 * np.log10(error))
 
 
 def pq_psnr(hdr: np.ndarray, target: np.ndarray) -> float:
