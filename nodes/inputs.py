@@ -52,16 +52,16 @@ def white_input(tooltip: str) -> io.Float.Input:
     return io.Float.Input("white_nits", default=203.0, min=1.0, max=10000.0, step=1.0, tooltip=tooltip)
 
 
-def seed_input(tooltip: str, name: str = "seed") -> io.Int.Input:
+def seed_input(tooltip: str) -> io.Int.Input:
     return io.Int.Input(
-        name, default=0, min=0, max=LARGEST_SEED, control_after_generate=True, tooltip=tooltip
+        "seed", default=0, min=0, max=LARGEST_SEED, control_after_generate=True, tooltip=tooltip
     )
 
 
-def sampler_inputs(sampler: str = "euler") -> list[io.Combo.Input]:
+def sampler_inputs() -> list[io.Combo.Input]:
     return [
         io.Combo.Input(
-            "sampler_name", options=sampler_names(), default=sampler, tooltip="The sampling algorithm."
+            "sampler_name", options=sampler_names(), default="euler", tooltip="The sampling algorithm."
         ),
         io.Combo.Input(
             "scheduler", options=scheduler_names(), default="normal", tooltip="How noise levels are spaced."

@@ -15,9 +15,6 @@ from typing import BinaryIO
 from ..errors import ImageReadError, ImageWriteError
 from .formats import decode_image
 from .image import HDRImage
-from .sanitize import SanitizeCounts, sanitize
-
-__all__ = ["SanitizeCounts", "claim_numbered", "read_image", "sanitize", "write_atomic"]
 
 MAX_FILE_BYTES = 2**31
 Content = bytes | Callable[[BinaryIO], None]

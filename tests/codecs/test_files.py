@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from gm_core.codecs import files
-from gm_core.codecs.files import claim_numbered, read_image, sanitize, write_atomic
+from gm_core.codecs.files import claim_numbered, read_image, write_atomic
+from gm_core.codecs.sanitize import sanitize
 from gm_core.errors import ImageReadError, ImageWriteError
 
 ROOT = Path(__file__).parents[2]
