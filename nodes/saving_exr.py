@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr
+from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
 from ..gm_core.color import PRIMARIES, convert_primaries
 from ..gm_core.gain_map import GainMapSpec
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, qmax_input, white_input
@@ -114,7 +115,8 @@ def encode(
     pictures: Mapping[str, torch.Tensor], options: Mapping[str, Any], number: int
 ) -> tuple[bytes, str]:
     """Picture `number` of the batches as a file, and what had to be replaced in it."""
-    arrays = {name: cleaned(batch[number], keep_negative=True) for name, batch in pictures.items()}
+    limit = largest_value(half=options["half"], compression=options["compression"])
+    arrays = {name: _storable(batch[number], limit) for name, batch in pictures.items()}
     hdr = arrays["hdr"][0]
     alpha = None
     if "mask" in arrays:
@@ -123,6 +125,14 @@ def encode(
     stored = {LAYERS[name]: arrays[name][0] for name in LAYERS if name in arrays}
     data = encode_exr(hdr, alpha=alpha, layers=stored, **options)
     return data, "; ".join(f"{name}: {found}" for name, (_, found) in arrays.items() if found)
+
+
+def _storable(picture: torch.Tensor, limit: float) -> tuple[np.ndarray, str]:
+    """A picture without NaN and infinite values, and what was or will be replaced in it."""
+    clean, replaced = cleaned(picture, keep_negative=True)
+    beyond = int(np.count_nonzero(np.abs(clean) > limit))
+    above = f"{beyond} beyond {limit:.0f} -> {limit:.0f}" if beyond else ""
+    return clean, ", ".join(found for found in (replaced, above) if found)
 
 
 def equation(qmax: float) -> dict[str, float]:

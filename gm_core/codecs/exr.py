@@ -17,7 +17,7 @@ from .exr_read import decode_exr
 from .image import check_choice, check_hdr, check_white
 from .libraries import library
 
-__all__ = ["COMPRESSIONS", "decode_exr", "encode_exr"]
+__all__ = ["COMPRESSIONS", "decode_exr", "encode_exr", "largest_value"]
 
 # The lossless ones first; dwaa and dwab change pixels by about 1 part in 500.
 COMPRESSIONS = ("zip", "zips", "piz", "rle", "none", "dwaa", "dwab")
@@ -30,6 +30,8 @@ INTEROP_IDS: Mapping[str, str] = MappingProxyType(
     }
 )
 HALF_MAX = 65504.0
+# DWA codes 16-bit floats and overshoots at edges; what it carries beyond 65504 would be read as infinite.
+DWA_MAX = 60000.0
 SDR_NOTE = "linear light of the sRGB-encoded SDR picture"
 
 _LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}\Z")
@@ -55,7 +57,7 @@ def encode_exr(
 
     hdr: [H,W,3] linear light in `primaries`, 1.0 = SDR white = `white_nits`; negative values are kept.
         With `alpha` [H,W], OpenEXR readers expect colour that is already multiplied by it.
-    half: 16-bit floats; values beyond 65504 are clamped to it.
+    half: 16-bit floats. Values beyond `largest_value` are clamped to it.
     layers: name -> [H,W,1] or [H,W,3], stored as `name.Y` or `name.R/G/B` beside the picture. The layer
         "sdr" is taken display-encoded (sRGB curve, [0,1]) and stored linear, as compositors expect of
         every layer; attribute `gm.sdr` says so.
@@ -78,12 +80,20 @@ def encode_exr(
     if "sdr" in layers:
         header["gm.sdr"] = SDR_NOTE
     buffer = io.BytesIO()
-    stored = {name: _to_half(pixels) if half else pixels for name, pixels in channels.items()}
+    limit, kind = largest_value(half=half, compression=compression), np.float16 if half else np.float32
+    stored = {name: _clamped(pixels, limit).astype(kind, copy=False) for name, pixels in channels.items()}
     try:
         openexr.File(header, stored).write(buffer)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ImageWriteError(f"OpenEXR cannot write this picture: {error}") from error
     return buffer.getvalue()
+
+
+def largest_value(*, half: bool, compression: str) -> float:
+    """The largest magnitude that a file of this kind holds."""
+    if compression.startswith("dwa"):
+        return DWA_MAX
+    return HALF_MAX if half else float(np.finfo(np.float32).max)
 
 
 def _with_alpha(picture: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
@@ -116,8 +126,9 @@ def _layer_channels(layers: Mapping[str, np.ndarray], size: tuple[int, ...]) -> 
     return channels
 
 
-def _to_half(pixels: np.ndarray) -> np.ndarray:
-    return np.clip(pixels, -HALF_MAX, HALF_MAX).astype(np.float16)
+def _clamped(pixels: np.ndarray, limit: float) -> np.ndarray:
+    within = -limit <= pixels.min() and pixels.max() <= limit
+    return pixels if within else np.clip(pixels, -np.float32(limit), np.float32(limit))
 
 
 def _colour(primaries: str, white_nits: float) -> dict[str, Any]:

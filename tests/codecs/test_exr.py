@@ -48,6 +48,14 @@ def test_dwaa_is_close():
     assert pq_psnr(decode_exr(encode_exr(hdr, half=True, compression="dwaa")).hdr, hdr) >= 45
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_dwa_stores_no_infinite_values(half):
+    rng = np.random.default_rng(0)
+    hdr = np.where(rng.random((33, 31, 3)) < 0.3, 1e6, np.exp2(rng.uniform(-8, 17, (33, 31, 3))))
+    back = decode_exr(encode_exr(hdr, half=half, compression="dwaa")).hdr
+    assert np.isfinite(back).all() and back.max() > 50000
+
+
 @pytest.mark.parametrize("primaries", PRIMARIES)
 def test_colour_space_travels(primaries):
     data = encode_exr(random_hdr(), primaries=primaries, white_nits=100)

@@ -45,9 +45,11 @@ def test_exr_layers_and_alpha(save, read) -> None:
     np.testing.assert_array_equal(back.alpha, 1 - mask[0].numpy())
 
 
-def test_half_exr_stays_finite(save, read) -> None:
-    (path,), _ = save("GMHDRSaveEXR", torch.full((1, 4, 4, 3), 1e6), bit_depth="half")
-    assert np.isfinite(read(path).hdr).all()
+@pytest.mark.parametrize(("bit_depth", "compression"), [("half", "zip"), ("float", "dwaa")])
+def test_exr_of_limited_range_stays_finite_and_says_so(save, read, bit_depth, compression) -> None:
+    hdr = torch.full((1, 4, 4, 3), 1e6)
+    (path,), (warning,) = save("GMHDRSaveEXR", hdr, bit_depth=bit_depth, compression=compression)
+    assert np.isfinite(read(path).hdr).all() and "48 beyond 6" in warning
 
 
 def test_ultra_hdr_is_hdr_and_keeps_the_sdr_picture(save, read) -> None:
