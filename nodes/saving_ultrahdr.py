@@ -9,14 +9,16 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
-from ..gm_core.codecs.ultrahdr import encode_ultrahdr
-from ..gm_core.color import convert_primaries
+from ..gm_core.codecs.ultrahdr import BASES, PRESETS, encode_ultrahdr
+from ..gm_core.color import convert_primaries, linear_to_srgb, srgb_to_linear
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
 from .tensors import check_same_size, same_batch, to_bchw
 
 log = logging.getLogger(__name__)
+
+OWN_QUALITY = "as set"
 
 
 def workflow_exif(metadata: dict[str, str]) -> bytes | None:
@@ -26,6 +28,52 @@ def workflow_exif(metadata: dict[str, str]) -> bytes | None:
         log.warning("The workflow is too large for a JPEG (%d bytes) and is left out of it.", len(block))
         return None
     return block
+
+
+def quality_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input("quality", default=95, min=1, max=100, tooltip="JPEG quality of the SDR picture."),
+        io.Int.Input(
+            "gain_map_quality",
+            default=98,
+            min=1,
+            max=100,
+            tooltip="JPEG quality of the gain map in the file.",
+        ),
+        io.Combo.Input(
+            "gain_map_scale",
+            options=["1", "2", "4"],
+            default="1",
+            tooltip="The gain map is this many times smaller than the picture. 1 is the most exact.",
+        ),
+    ]
+
+
+def optional_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "preset",
+            options=[OWN_QUALITY, *PRESETS],
+            default=OWN_QUALITY,
+            optional=True,
+            tooltip="small, default, high and max set both qualities. 'as set' uses the two numbers.",
+        ),
+        io.Combo.Input(
+            "save_as",
+            options=list(BASES),
+            default="bt709",
+            optional=True,
+            tooltip="Primaries of the file. p3 and bt2020 keep colours of the HDR picture outside bt709.",
+        ),
+    ]
+
+
+def converted_sdr(sdr: torch.Tensor, primaries: str) -> torch.Tensor:
+    """An sRGB picture [B,3,H,W] with the sRGB curve in other primaries; its colours stay the same."""
+    if primaries == "bt709":
+        return sdr
+    linear = srgb_to_linear(sdr.nan_to_num().clamp(0.0, 1.0))
+    return linear_to_srgb(convert_primaries(linear, "bt709", primaries).clamp(0.0, 1.0))
 
 
 class SaveUltraHDR(io.ComfyNode):
@@ -42,23 +90,9 @@ class SaveUltraHDR(io.ComfyNode):
                 io.Image.Input("sdr", tooltip="What SDR screens show."),
                 io.Image.Input("hdr", tooltip="What HDR screens show. " + HDR_TOOLTIP),
                 prefix_input(),
-                io.Int.Input(
-                    "quality", default=95, min=1, max=100, tooltip="JPEG quality of the SDR picture."
-                ),
-                io.Int.Input(
-                    "gain_map_quality",
-                    default=98,
-                    min=1,
-                    max=100,
-                    tooltip="JPEG quality of the gain map in the file.",
-                ),
-                io.Combo.Input(
-                    "gain_map_scale",
-                    options=["1", "2", "4"],
-                    default="1",
-                    tooltip="The gain map is this many times smaller than the picture. 1 is the most exact.",
-                ),
-                primaries_input("Primaries of the HDR picture; the file is bt709."),
+                *quality_inputs(),
+                primaries_input("Primaries of the HDR picture; it is converted to those of the file."),
+                *optional_inputs(),
             ],
             outputs=[],
         )
@@ -73,10 +107,14 @@ class SaveUltraHDR(io.ComfyNode):
         gain_map_quality: int,
         gain_map_scale: str,
         primaries: str,
+        preset: str = OWN_QUALITY,
+        save_as: str = "bt709",
     ) -> io.NodeOutput:
-        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
-        base, linear = same_batch(sdr=to_bchw(sdr, "sdr"), hdr=linear)
+        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, save_as)
+        base, linear = same_batch(sdr=converted_sdr(to_bchw(sdr, "sdr"), save_as), hdr=linear)
         check_same_size(sdr=base, hdr=linear)
+        if preset != OWN_QUALITY:
+            quality, gain_map_quality = PRESETS[preset]
         exif = workflow_exif(workflow_metadata(cls.hidden))
 
         def encode(number: int) -> tuple[bytes, str]:
@@ -87,6 +125,7 @@ class SaveUltraHDR(io.ComfyNode):
                 quality=quality,
                 gain_map_quality=gain_map_quality,
                 gain_map_scale=int(gain_map_scale),
+                primaries=save_as,
                 exif=exif,
             )
             return data, replaced

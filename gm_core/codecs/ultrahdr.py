@@ -22,7 +22,7 @@ from .iso21496 import PRIMARY_VERSION, build_iso
 from .mpf import MPF_LENGTH, build_mpf
 from .ultrahdr_read import decode_ultrahdr
 
-__all__ = ["PRESETS", "Preset", "decode_ultrahdr", "encode_ultrahdr"]
+__all__ = ["BASES", "PRESETS", "Preset", "decode_ultrahdr", "encode_ultrahdr"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ MAX_SIDE = 65500
 # libultrahdr and the viewers built on it refuse larger pictures.
 COMMON_SIDE = 8192
 # From narrow to wide.
-_BASES = ("bt709", "p3", "bt2020")
+BASES = ("bt709", "p3", "bt2020")
 
 
 class Preset(NamedTuple):
@@ -75,9 +75,9 @@ def encode_ultrahdr(
     Raises:
         ImageWriteError: shapes differ, non-finite pixels, a side above 65500, or an option out of range.
     """
-    check_choice(primaries, _BASES, what="primaries")
+    check_choice(primaries, BASES, what="primaries")
     gain_primaries = hdr_primaries or primaries
-    check_choice(gain_primaries, _BASES[_BASES.index(primaries) :], what="hdr_primaries")
+    check_choice(gain_primaries, BASES[BASES.index(primaries) :], what="hdr_primaries")
     _check_options(quality, gain_map_quality, gain_map_scale, gamma)
     picture, light = check_shape(sdr, what="sdr"), check_hdr(hdr)
     _check_sizes(picture, light)

@@ -150,3 +150,29 @@ def test_extreme_sizes(save, read) -> None:
                 if path.suffix in (".png", ".jpg")
                 else path.is_file()
             )
+
+
+def test_ultra_hdr_presets_are_the_codecs(host, save) -> None:
+    presets = host.module("gm_core.codecs.ultrahdr").PRESETS
+    for name, (quality, gain_map_quality) in presets.items():
+        (chosen,), _ = save("GMHDRSaveUltraHDR", hdr_picture(), preset=name, quality=1)
+        numbers = {"quality": quality, "gain_map_quality": gain_map_quality}
+        (written_out,), _ = save("GMHDRSaveUltraHDR", hdr_picture(), **numbers)
+        assert chosen.read_bytes() == written_out.read_bytes()
+
+
+@pytest.mark.parametrize("primaries", ["p3", "bt2020"])
+def test_ultra_hdr_keeps_wide_colours_in_a_wide_base(host, save, read, primaries) -> None:
+    color = host.module("gm_core.color")
+    wide = torch.tensor((4.0, 0.1, 0.1)).expand(1, 64, 64, 3).clone()
+    sdr = torch.tensor((0.8, 0.3, 0.2)).expand(1, 64, 64, 3).clone()
+    (path,), warnings = save(
+        "GMHDRSaveUltraHDR", wide, sdr=sdr, primaries=primaries, save_as=primaries, preset="max"
+    )
+    back = read(path)
+    assert back.primaries == primaries and not warnings
+    np.testing.assert_allclose(back.hdr, wide[0].numpy(), rtol=0.02, atol=0.01)
+    shown = color.convert_primaries(
+        color.srgb_to_linear(torch.from_numpy(back.sdr).movedim(-1, 0)[None]), primaries, "bt709"
+    )
+    torch.testing.assert_close(color.linear_to_srgb(shown), sdr.movedim(-1, 1), rtol=0, atol=0.01)
