@@ -112,6 +112,19 @@ def convert_primaries(rgb: Tensor, source: str, target: str) -> Tensor:
     return apply_matrix(rgb, rgb_to_rgb(source, target))
 
 
+def convert_sdr(sdr: Tensor, source: str, target: str) -> Tensor:
+    """A picture with the sRGB curve [B,3,H,W] in [0,1] from one set of primaries to another, cut to [0,1].
+
+    Raises:
+        GainMapError: a name is not in `PRIMARIES`.
+    """
+    if source == target:
+        primaries(source)
+        return sdr.float()
+    linear = convert_primaries(srgb_to_linear(sdr), source, target)
+    return linear_to_srgb(linear.clamp(0, 1))
+
+
 def apply_matrix(rgb: Tensor, matrix: Tensor) -> Tensor:
     """Column-vector product of a [C,3] matrix with the channels of [B,3,H,W], in float32.
 

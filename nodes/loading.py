@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.files import read_image
 from ..gm_core.codecs.image import HDRImage
-from ..gm_core.color import PRIMARIES, convert_primaries, linear_to_srgb
+from ..gm_core.color import PRIMARIES, convert_primaries, convert_sdr, linear_to_srgb
 from ..gm_core.gain_map import extract_gain_map, fitting_spec
 from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP
@@ -54,7 +54,7 @@ class LoadHDR(io.ComfyNode):
         picture = read_image(input_path(image))
         target = picture.primaries if convert_to not in PRIMARIES else convert_to
         hdr = convert_primaries(to_bchw_array(picture.hdr), picture.primaries, target)
-        sdr = sdr_of(picture, hdr)
+        sdr = sdr_of(picture, hdr, convert_to)
         spec = fitting_spec(sdr=sdr, hdr=hdr)
         gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=spec, darken=True)
         alpha = np.ones(picture.hdr.shape[:2], np.float32) if picture.alpha is None else picture.alpha
@@ -70,11 +70,16 @@ class LoadHDR(io.ComfyNode):
         return f"{fingerprint(input_path(image))} {convert_to}"
 
 
-def sdr_of(picture: HDRImage, hdr: torch.Tensor) -> torch.Tensor:
+def sdr_of(picture: HDRImage, hdr: torch.Tensor, convert_to: str) -> torch.Tensor:
     """The file's own SDR picture, or the HDR picture cut at SDR white; [1,3,H,W] sRGB-encoded."""
     if picture.sdr is None:
         return linear_to_srgb(hdr.clamp(0.0, 1.0))
-    return to_bchw_array(picture.sdr)
+    sdr = to_bchw_array(picture.sdr)
+    if convert_to not in PRIMARIES:
+        return sdr
+    # A layer of an OpenEXR file is ComfyUI's SDR picture, whatever the primaries of the HDR beside it.
+    source = "bt709" if picture.metadata["format"] == "exr" else picture.primaries
+    return convert_sdr(sdr, source, convert_to)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadHDR]

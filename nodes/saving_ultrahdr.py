@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
 from ..gm_core.codecs.ultrahdr import BASES, PRESETS, encode_ultrahdr
-from ..gm_core.color import convert_primaries, linear_to_srgb, srgb_to_linear
+from ..gm_core.color import convert_primaries, convert_sdr
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -68,14 +68,6 @@ def optional_inputs() -> list[io.Input]:
     ]
 
 
-def converted_sdr(sdr: torch.Tensor, primaries: str) -> torch.Tensor:
-    """An sRGB picture [B,3,H,W] with the sRGB curve in other primaries; its colours stay the same."""
-    if primaries == "bt709":
-        return sdr
-    linear = srgb_to_linear(sdr.nan_to_num().clamp(0.0, 1.0))
-    return linear_to_srgb(convert_primaries(linear, "bt709", primaries).clamp(0.0, 1.0))
-
-
 class SaveUltraHDR(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -111,7 +103,8 @@ class SaveUltraHDR(io.ComfyNode):
         save_as: str = "bt709",
     ) -> io.NodeOutput:
         linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, save_as)
-        base, linear = same_batch(sdr=converted_sdr(to_bchw(sdr, "sdr"), save_as), hdr=linear)
+        base = convert_sdr(to_bchw(sdr, "sdr"), "bt709", save_as)
+        base, linear = same_batch(sdr=base, hdr=linear)
         check_same_size(sdr=base, hdr=linear)
         if preset != OWN_QUALITY:
             quality, gain_map_quality = PRESETS[preset]

@@ -47,6 +47,15 @@ def test_ultra_hdr_splits_into_the_picture_that_was_saved(host, saved) -> None:
     check_split(host, hdr, sdr, gain_map, qmax)
 
 
+@pytest.mark.parametrize("node_id", ["GMHDRSaveUltraHDR", "GMHDRSaveEXR"])
+def test_the_sdr_picture_of_a_wide_file_keeps_its_colours(host, saved, node_id) -> None:
+    orange = torch.tensor((0.9, 0.4, 0.1)).expand(1, 32, 32, 3).clone()
+    name = saved(node_id, hdr=orange**2.2 * 3, sdr=orange, save_as="bt2020")
+    hdr, sdr, gain_map, qmax, _ = host.call("GMHDRLoadHDR", image=name, convert_to="bt709").args
+    torch.testing.assert_close(sdr, orange, rtol=0, atol=0.015)
+    check_split(host, hdr, sdr, gain_map, qmax)
+
+
 def test_radiance(host, saved) -> None:
     original = hdr_picture()
     hdr, *split = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveRadiance", hdr=original)).args
