@@ -8,15 +8,18 @@ import numpy as np
 
 from ..errors import ImageReadError, ImageWriteError
 from .avif_metadata import add_metadata
-from .frames import frame_picture, opened
+from .avif_transform import transforms
+from .frames import frame_codes, frame_picture, opened
 from .image import HDRImage, check_hdr, check_ratio, check_size, reading
 from .libraries import library
+from .sdr_base import orient
 from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, light_level, pq_codes
 
 LOSSLESS = 100
 _MAX_SIDE = 65536
 # A plain 128x128 block takes a few bits.
 _PIXELS_PER_BYTE = 20_000
+_ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 
 
 def encode_avif(
@@ -69,7 +72,7 @@ def encode_avif(
 def decode_avif(data: bytes) -> HDRImage:
     """An AVIF by its colour tags: PQ and HLG as HDR, everything else as SDR.
 
-    Rotation and alpha of the container are not applied.
+    The picture stands upright; a crop of the container is not applied.
 
     Raises:
         ImageReadError: damaged, truncated, too large, or of an unsupported colour format.
@@ -82,5 +85,21 @@ def decode_avif(data: bytes) -> HDRImage:
         if frame is None:
             raise ImageReadError("AVIF: no picture in the file")
         picture = frame_picture(frame)
+        if _ALPHA in data:
+            picture.alpha = _alpha(data, picture.hdr.shape[:2])
+        for step in transforms(data):
+            orient(picture, step)
         picture.metadata |= {"format": "avif", "bits": frame.format.components[0].bits}
         return picture
+
+
+def _alpha(data: bytes, size: tuple[int, ...]) -> np.ndarray | None:
+    """The second picture in the file, if it is grey and as large as the first."""
+    with opened(data, "mov") as container:
+        contexts = [stream.codec_context for stream in container.streams.video]
+        if len(contexts) < 2 or (contexts[1].height, contexts[1].width) != size:
+            return None
+        frame = next(container.decode(video=1), None)
+        if frame is None or (frame.height, frame.width) != size or not frame.format.name.startswith("gray"):
+            return None
+        return frame_codes(frame)[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import sys
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exif import exif_block
@@ -71,6 +72,19 @@ def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
     assert imagecodecs.avif_decode(data).shape == blobs.shape
     with Image.open(path) as image:
         assert image.getexif()[0x0110].startswith("prompt:")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_stands_upright_with_its_alpha(orientation):
+    ramp = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
+    image = Image.fromarray(np.stack([ramp, 255 - ramp, ramp // 2, ramp[::-1]], axis=-1), "RGBA")
+    image.getexif()[0x0112] = orientation
+    upright = np.asarray(ImageOps.exif_transpose(image)) / 255
+    file = io.BytesIO()
+    image.save(file, "AVIF", quality=100, subsampling="4:4:4", exif=image.getexif())
+    picture = decode_avif(file.getvalue())
+    np.testing.assert_allclose(picture.sdr, upright[..., :3], atol=5 / 255)
+    np.testing.assert_allclose(picture.alpha, upright[..., 3], atol=1 / 255)
 
 
 def test_jxl_is_float_and_lossless(blobs):
