@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from ..color import rgb_to_rgb, srgb_to_linear
+from ..color import rgb_to_rgb
 from ..errors import ImageReadError, ImageWriteError
 from .image import HDRImage, check_hdr, check_size, reading
-from .jxl_metadata import CONTAINER
+from .jxl_header import CODESTREAM, CONTAINER, read_header
 from .libraries import library
+from .signal import picture_of
 
-_CODESTREAM = b"\xff\x0a"
+_BT709, _LINEAR, _SRGB = 1, 8, 13
 # The decoder needs several times the picture's size, and a few bytes can describe a picture of any size.
 _MAX_PIXELS = 2**26
-_RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 def encode_jxl(hdr: np.ndarray, *, primaries: str = "bt709", effort: int = 4) -> bytes:
@@ -35,20 +34,21 @@ def encode_jxl(hdr: np.ndarray, *, primaries: str = "bt709", effort: int = 4) ->
 
 
 def decode_jxl(data: bytes) -> HDRImage:
-    """A JPEG XL: float samples as linear BT.709, integer samples as sRGB.
+    """A JPEG XL by its colour tags: PQ, HLG and linear as HDR, everything else as SDR.
 
-    Colour spaces other than these two are not told apart by the library.
+    Where the file has an ICC profile instead, float samples count as linear BT.709 and integers as sRGB.
 
     Raises:
         ImageReadError: damaged, truncated, too large, or imagecodecs is missing.
     """
     with reading("JPEG XL"):
         imagecodecs = library("imagecodecs", "reading .jxl", ImageReadError)
-        check_size(*_size(data), source="JPEG XL", max_pixels=_MAX_PIXELS)
+        header = read_header(data)
+        check_size(header.width, header.height, source="JPEG XL", max_pixels=_MAX_PIXELS)
         pixels = imagecodecs.jpegxl_decode(data)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         colour = pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
-        picture = _picture(np.ascontiguousarray(colour))
+        picture = _picture(np.ascontiguousarray(colour), header.tags)
         if pixels.shape[2] in (2, 4):
             full = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
             picture.alpha = pixels[..., -1].astype(np.float32) / full
@@ -58,32 +58,12 @@ def decode_jxl(data: bytes) -> HDRImage:
 
 def is_jxl(data: bytes) -> bool:
     """Whether the first bytes are those of a JPEG XL codestream or container."""
-    return data.startswith((_CODESTREAM, CONTAINER))
+    return data.startswith((CODESTREAM, CONTAINER))
 
 
-def _picture(colour: np.ndarray) -> HDRImage:
-    if colour.dtype.kind == "f":
-        return HDRImage(colour.astype(np.float32))
-    sdr = colour.astype(np.float32) / np.float32(np.iinfo(colour.dtype).max)
-    return HDRImage(srgb_to_linear(torch.from_numpy(sdr)).numpy(), sdr=sdr)
-
-
-def _size(data: bytes) -> tuple[int, int]:
-    """Width and height from the codestream's size header (ISO/IEC 18181-1, D.2)."""
-    start = 0 if data.startswith(_CODESTREAM) else data.find(_CODESTREAM, len(CONTAINER))
-    if start < 0 or len(data) < start + 16:
-        raise ImageReadError("JPEG XL: no codestream; the file is truncated or damaged")
-    bits = int.from_bytes(data[start + 2 : start + 16], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side(small: int) -> int:
-        return 8 * (take(5) + 1) if small else 1 + take((9, 13, 18, 30)[take(2)])
-
-    small = take(1)
-    height = side(small)
-    ratio = _RATIOS[take(3)]
-    return (side(small) if ratio is None else height * ratio[0] // ratio[1]), height
+def _picture(colour: np.ndarray, tags: tuple[int, int] | None) -> HDRImage:
+    is_float = colour.dtype.kind == "f"
+    primaries, transfer = tags or (_BT709, _LINEAR if is_float else _SRGB)
+    full = 1 if is_float else np.iinfo(colour.dtype).max
+    codes = colour.astype(np.float32) / np.float32(full)
+    return picture_of(codes, primaries=primaries, transfer=transfer)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 
 from ..errors import ImageWriteError
-
-CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
+from .jxl_header import CONTAINER
 
 
 def with_exif(data: bytes, exif: bytes) -> bytes:

@@ -24,6 +24,11 @@ from tests.marks import writes_avif
 
 imagecodecs = pytest.importorskip("imagecodecs")
 CODECS = [pytest.param(encode_avif, decode_avif, marks=writes_avif), (encode_jxl, decode_jxl)]
+# By cjxl 0.7: 4x4 pixels, BT.2020, PQ, columns of 0.5, 1, 4 and 16 times 203 nits.
+PQ_JXL = bytes.fromhex(
+    "0000000c4a584c200d0a870a00000014667479706a786c20000000006a786c20000000096a786c6c0a000000396a786c63ff0a18"
+    "10013f0079f488c30100000020080201006c004b18930e709090a2c173f101b839c1d448024c460d000000000000"
+)
 
 
 def codes_of(picture) -> np.ndarray:
@@ -105,6 +110,12 @@ def test_integer_jxl_is_sdr():
     codes = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
     picture = decode_jxl(imagecodecs.jpegxl_encode(codes, lossless=True))
     np.testing.assert_array_equal(np.rint(picture.sdr * 255), codes)
+
+
+def test_jxl_in_pq_is_hdr():
+    picture = decode_jxl(PQ_JXL)
+    assert picture.primaries == "bt2020" and picture.sdr is None
+    np.testing.assert_allclose(picture.hdr, np.broadcast_to([[0.5], [1], [4], [16]], (4, 4, 3)), rtol=1e-3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (64, 64), (1, 513), (300, 200)])
