@@ -6,11 +6,12 @@ lock-step loop would, and the SDR picture is the one that a stock sampler makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
+import comfy.sample
 import comfy.samplers
 import comfy.utils
 import torch
@@ -31,7 +32,7 @@ MODES = ("auto", "trajectory", "final")
 
 @dataclass(frozen=True)
 class SDRPass:
-    """What the user's own sampling needs; `noise_for` gives unit noise for any latent."""
+    """What the user's own sampling needs; `noise_for` gives unit noise, or none, for any latent."""
 
     guider: Any
     sampler: comfy.samplers.Sampler
@@ -40,6 +41,7 @@ class SDRPass:
     noise_for: Callable[[torch.Tensor], torch.Tensor]
     seed: int
     noise_mask: torch.Tensor | None = None
+    batch_index: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
         gm_pass.model,
         gm_pass.text,
         source,
-        noise=sdr_pass.noise_for(start),
+        noise=gain_map_noise(sdr_pass, gm_pass, start),
         start=start,
         sampler=sampler,
         sigmas=sigmas,
@@ -155,6 +157,14 @@ def gain_map_schedule(
     sampling = gm_pass.model.get_model_object("model_sampling")
     sampler = comfy.samplers.sampler_object("euler") if own else sdr_pass.sampler
     return sampler, comfy.samplers.calculate_sigmas(sampling, "normal", steps)
+
+
+def gain_map_noise(sdr_pass: SDRPass, gm_pass: GainMapPass, start: torch.Tensor) -> torch.Tensor:
+    """The SDR branch's own noise. Without any its latent is noisy already, which a new gain map is not."""
+    noise = sdr_pass.noise_for(start)
+    if gm_pass.start is None and not noise.any():
+        return comfy.sample.prepare_noise(start, sdr_pass.seed, sdr_pass.batch_index)
+    return noise
 
 
 def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:

@@ -49,6 +49,7 @@ def sample_like_ksampler(
         noise_for=noise_for,
         seed=seed,
         noise_mask=latent_image.get("noise_mask"),
+        batch_index=latent_image.get("batch_index"),
     )
     return run(sdr_pass, gm_pass, latent_image)
 
@@ -70,6 +71,7 @@ def sample_with_guider(
         noise_for=lambda latent: noise.generate_noise({**latent_image, "samples": latent}),
         seed=noise.seed,
         noise_mask=latent_image.get("noise_mask"),
+        batch_index=latent_image.get("batch_index"),
     )
     return run(sdr_pass, gm_pass, latent_image)
 

@@ -133,6 +133,20 @@ def test_two_stages_are_one_run(host, comfy, advanced, cfg_guider, sigmas) -> No
     torch.testing.assert_close(second[2]["samples"], whole[2]["samples"], rtol=1e-3, atol=1e-3)
 
 
+def test_a_gain_map_in_the_second_stage_only_starts_from_noise(
+    host, advanced, cfg_guider, gm_model, sigmas, prompts
+) -> None:
+    """Disable Noise is meant for the SDR latent, which is noisy already."""
+    half_done = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5)) * 9}
+    no_noise = host.call("DisableNoise").args[0]
+    ours, core = advanced(cfg_guider, sigmas=sigmas[2:], noise=no_noise, latent_image=half_done)
+    check_equal(ours, core)
+    upconvert = host.module("nodes.engine.upconvert").sample_gain_map
+    settings = {"seed": no_noise.seed, "steps": 2, "sampler_name": "euler", "scheduler": "normal"}
+    expected = upconvert(gm_model, ours[0]["samples"], prompts[0], **settings)
+    torch.testing.assert_close(ours[2]["samples"], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_regional_prompts_and_percent_ranges(host, advanced, sdr_model, models, prompts) -> None:
     left = models.prompt(7, area=(8, 4, 0, 0), strength=0.8, end_percent=0.6)
     mask = torch.zeros(1, 64, 64)
