@@ -39,9 +39,12 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     """
     shapes, metadata = read_header(path)
     check_is_gm_unet(shapes, path.name)
-    info = GainMapModelInfo.from_metadata(metadata)
-    weights = unet_keys.to_ldm(read_weights(path))
-    check_finite(weights, path.name)
+    try:
+        info = GainMapModelInfo.from_metadata(metadata)
+        weights = unet_keys.to_ldm(read_weights(path))
+    except ModelFileError as error:
+        raise ModelFileError(f"{path.name}: {error}") from error
+    check_values(weights, path.name)
     context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), ToneNet.pop_from(weights, path.name)
     # ComfyUI appends the condition after the noise, whatever order the model was trained in.
     if info.input_order == "sdr_gm":
@@ -54,12 +57,14 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
     return patcher
 
 
-def check_finite(weights: StateDict, name: str) -> None:
+def check_values(weights: StateDict, name: str) -> None:
     for key, tensor in weights.items():
-        if (
-            tensor.dtype in (torch.float16, torch.bfloat16, torch.float32)
-            and not torch.isfinite(tensor).all()
-        ):
+        if not tensor.is_floating_point():
+            raise ModelFileError(
+                f"{name}: tensor {key} holds {tensor.dtype}, expected floating point. Quantised files "
+                "cannot be read: export the model in fp16, bf16 or fp32."
+            )
+        if not torch.isfinite(tensor.float()).all():
             raise ModelFileError(
                 f"{name}: tensor {key} contains NaN or infinite values; the file is damaged."
             )

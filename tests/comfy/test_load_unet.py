@@ -9,6 +9,7 @@ import pytest
 import torch
 
 PAPER = {"gmhdr.input_order": "sdr_gm"}
+FP8 = torch.float8_e4m3fn
 
 
 @pytest.fixture
@@ -138,6 +139,9 @@ REFUSED = {
     "missing": (lambda m, s: without(s, "out.0.weight"), "missing out.0.weight"),
     "extra": (lambda m, s: {**s, "stray": torch.zeros(1)}, "unexpected stray"),
     "nan": (lambda m, s: {**s, "out.0.bias": s["out.0.bias"] * float("nan")}, "out.0.bias contains NaN"),
+    "nan in fp64": (lambda m, s: {**s, "out.0.bias": torch.full((64,), torch.nan).double()}, "contains NaN"),
+    "nan in fp8": (lambda m, s: {**s, "out.0.bias": torch.full((64,), torch.nan).to(FP8)}, "contains NaN"),
+    "integers": (lambda m, s: {**s, "out.0.bias": torch.ones(64, dtype=torch.int8)}, "holds torch.int8"),
     "shape": (lambda m, s: {**s, "out.0.bias": torch.zeros(3)}, "do not fit"),
     "tone net": (lambda m, s: {**s, "gmhdr.tone.mean": torch.zeros(3)}, "not form a tone net"),
     "context": (lambda m, s: {**s, "gmhdr.text_context": torch.zeros(1, 2, 9)}, "expected|needs"),
@@ -175,5 +179,16 @@ def test_pickles_are_not_opened(host, load, tmp_path) -> None:
 @pytest.mark.parametrize("qmax", ["many", "0", "-1", "inf", "nan"])
 def test_bad_metadata_is_refused(host, load, models, small, tmp_path, qmax) -> None:
     path = models.save(small, tmp_path / "m.safetensors", {"gmhdr.qmax": qmax})
-    with pytest.raises(host.module("gm_core.errors").ModelFileError, match="qmax"):
+    with pytest.raises(host.module("gm_core.errors").ModelFileError, match=r"^m\.safetensors: .*qmax"):
+        load(path)
+
+
+def test_a_diffusers_unet_with_parts_of_another_is_refused_by_name(
+    host, load, models, small, tmp_path
+) -> None:
+    weights = host.module("gm_core.unet_keys").to_diffusers(small)
+    path = models.save({**weights, "encoder_hid_proj.weight": torch.zeros(1)}, tmp_path / "d.safetensors")
+    with pytest.raises(
+        host.module("gm_core.errors").ModelFileError, match=r"^d\.safetensors: .*encoder_hid_proj"
+    ):
         load(path)
