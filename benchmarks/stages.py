@@ -64,6 +64,7 @@ def load_engine(host: Host, *, cpu: bool = False) -> Engine:
     weights = ROOT / "weights"
     unet = load.load_gm_unet(weights / UNET_FILE)
     vae = vae_engine.load_vae(weights / VAE_FILE)
+    unet.set_attachments(load.VAE_KEY, vae)
     return Engine(vae_engine, upconvert, load, unet, vae)
 
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..gm_core.shipped import UNET_FILE, VAE_FILE
 from .engine.builtin import weights_file
-from .engine.load import DTYPES, load_gm_unet
+from .engine.load import DTYPES, VAE_KEY, load_gm_unet
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.vae import load_vae
 from .input_files import fingerprint
@@ -66,7 +66,9 @@ class LoadGMUNet(io.ComfyNode):
     @classmethod
     def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
         unet = load_gm_unet(unet_path(unet_name), weight_dtype)
-        return io.NodeOutput(unet, load_vae(weights_file(VAE_FILE)))
+        vae = load_vae(weights_file(VAE_FILE))
+        unet.set_attachments(VAE_KEY, vae)
+        return io.NodeOutput(unet, vae)
 
     @classmethod
     def fingerprint_inputs(cls, unet_name: str, weight_dtype: str) -> str:

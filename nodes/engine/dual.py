@@ -22,7 +22,7 @@ from ...gm_core.trajectory import ConstantCondition, Trajectory
 from ...gm_core.vae_keys import SD15_LATENT_SCALE
 from .conditioning import Conditioning
 from .guider import ConditionSource, sample_branch
-from .load import DEFAULT_STEPS, model_info
+from .load import DEFAULT_STEPS, VAE_KEY, model_info
 from .progress import DualProgress
 from .record import recording
 from .vae import at_working_size
@@ -173,7 +173,8 @@ def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
     GM VAE Decode brings a smaller gain map back to full size with its guide.
     """
     if gm_pass.start is None:
-        sdr = at_working_size(sdr, model_info(gm_pass.model).working_side)
+        side = model_info(gm_pass.model).working_side
+        sdr = at_working_size(sdr, side, gm_pass.model.get_attachment(VAE_KEY))
     return gm_pass.model.model.process_latent_in(sdr)
 
 

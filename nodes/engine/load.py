@@ -23,6 +23,8 @@ from .model_file import StateDict, check_is_gm_unet, read_header, read_weights
 INFO_KEY = "gmhdr"
 CONTEXT_KEY = "gmhdr_text_context"
 TONE_KEY = "gmhdr_tone"
+VAE_KEY = "gmhdr_vae"
+"""The autoencoder that resizes latents for a model which works at a size of its own."""
 DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 DEFAULT_STEPS = 30
 """Of models that do not say how many they need."""

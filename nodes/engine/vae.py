@@ -10,8 +10,6 @@ from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.resample import LATENT_STRIDE, resize_to_working, working_size
-from ...gm_core.shipped import VAE_FILE
-from .builtin import weights_file
 from .model_file import read_header, read_weights
 from .tiles import decode_tiles
 
@@ -52,16 +50,15 @@ def encode(vae: VAE, image: torch.Tensor) -> torch.Tensor:
     return cast(torch.Tensor, vae.encode(image))
 
 
-def at_working_size(latent: torch.Tensor, side: int) -> torch.Tensor:
+def at_working_size(latent: torch.Tensor, side: int, vae: VAE) -> torch.Tensor:
     """Latents [B,4,h,w] of the same pictures with a short side of about `side` pixels; see `working_size`.
 
-    They are resized as pictures, by the VAE that ships with the pack: averaged latents are no latents of the
-    averaged picture, and cost a gain map 0.2 stops.
+    They are resized as pictures, by the VAE: averaged latents are no latents of the averaged picture, and
+    cost a gain map 0.2 stops.
     """
     height, width = (length * LATENT_STRIDE for length in latent.shape[-2:])
     if working_size(height, width, side) == (height, width):
         return latent
-    vae = load_vae(weights_file(VAE_FILE))
     return encode(vae, resize_to_working(decode(vae, latent), side).movedim(1, -1))
 
 

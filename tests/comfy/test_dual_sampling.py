@@ -210,6 +210,12 @@ def test_built_in_model_follows_its_own_steps_size_and_text(host, dual) -> None:
     assert gain_map["samples"].shape == (1, 4, 16, 8) and gain_map["gmhdr"].steps == 2
 
 
+def test_a_run_with_the_built_in_model_reads_no_model_file(host, comfy, dual, monkeypatch) -> None:
+    gm_model = host.call("GMHDRLoadUNet").args[0]
+    monkeypatch.setattr(comfy.utils, "load_torch_file", lambda *_, **__: pytest.fail("a file was read"))
+    dual(empty(1, 32, 16), gm_model=gm_model)
+
+
 def test_latent_dictionaries_keep_their_keys_and_are_not_mutated(dual) -> None:
     latent = empty(1, batch_index=[2], custom="kept")
     kept = {**latent, "samples": latent["samples"].clone()}
