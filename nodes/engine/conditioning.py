@@ -23,6 +23,20 @@ def for_gain_map(positive: Conditioning) -> list[list[Any]]:
     return [[text, {k: v for k, v in extra.items() if k not in SDR_ONLY}] for text, extra in positive]
 
 
+def for_any_size(prompt: Conditioning, size: Sequence[int]) -> list[list[Any]]:
+    """A prompt whose areas are made for latents of this height and width, with areas as shares of them."""
+
+    def share(area: tuple) -> tuple:
+        if area[0] == "percentage":
+            return area
+        return ("percentage", *(length / whole for length, whole in zip(area, [*size] * 2, strict=True)))
+
+    return [
+        [text, {**extra, "area": share(extra["area"])} if "area" in extra else extra]
+        for text, extra in prompt
+    ]
+
+
 def gain_map_text(
     gm_model: ModelPatcher,
     own: Conditioning | None,

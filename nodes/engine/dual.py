@@ -20,7 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from ...gm_core.errors import GainMapError
 from ...gm_core.trajectory import ConstantCondition, Trajectory
 from ...gm_core.vae_keys import SD15_LATENT_SCALE
-from .conditioning import Conditioning
+from .conditioning import Conditioning, for_any_size
 from .guider import ConditionSource, sample_branch
 from .load import DEFAULT_STEPS, VAE_KEY, model_info
 from .progress import DualProgress
@@ -81,7 +81,8 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
         start = torch.zeros_like(condition) if gm_pass.start is None else gm_pass.start
     gain_map = sample_branch(
         gm_pass.model,
-        gm_pass.text,
+        # In `final` mode the gain map may be smaller than the picture its areas were drawn on.
+        for_any_size(gm_pass.text, sdr.shape[-2:]),
         source,
         noise=gain_map_noise(sdr_pass, gm_pass, start),
         start=start,

@@ -49,3 +49,26 @@ def test_the_gain_map_of_a_latent_is_that_of_its_picture(host, models, shipped, 
     difference = (stops(final) - stops(painted)).abs()
     # Another seed makes 0.01 and 0.03; a latent that is averaged instead of its picture 0.15 and 0.45.
     assert difference.mean() < 0.05 and difference.quantile(0.99) < 0.2
+
+
+def test_areas_shrink_with_the_picture(host, models) -> None:
+    """A model that works at 8x8 latents sees a quarter of the picture as a quarter."""
+    path = host.base / "models/diffusion_models/works_small.safetensors"
+    models.save(models.unet(models.TINY, seed=20), path, {"gmhdr.working_side": "64", "gmhdr.steps": "2"})
+    gm_model = host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
+    inputs = {"gm_model": gm_model, "negative": models.prompt(2), "denoise": 0.0}
+    latent = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(4))
+
+    def painted(area):
+        return host.call(
+            "GMHDRDualSampler",
+            model=models.sdr_model(),
+            positive=models.prompt(1) + models.prompt(7, area=area),
+            latent_image={"samples": latent},
+            **inputs,
+        ).args[1]["samples"]
+
+    corner = painted((16, 16, 16, 16))
+    assert corner.shape == (1, 4, 8, 8)
+    assert torch.equal(corner, painted(("percentage", 0.5, 0.5, 0.5, 0.5)))
+    assert not torch.equal(corner, painted((16, 16, 0, 16)))
