@@ -48,7 +48,8 @@ class DualProgress:
 
 
 def beside(sdr_x0: torch.Tensor | None, x0: torch.Tensor) -> torch.Tensor:
-    """The first picture of both branches as one latent, twice as wide."""
-    if sdr_x0 is None or sdr_x0.shape[-2:] != x0.shape[-2:]:
+    """The first picture of both branches as one latent, twice as wide; a smaller gain map is enlarged."""
+    if sdr_x0 is None:
         return x0
-    return torch.cat([sdr_x0[:1].to(x0), x0[:1]], dim=-1)
+    gain_map = torch.nn.functional.interpolate(x0[:1], size=sdr_x0.shape[-2:])
+    return torch.cat([sdr_x0[:1].to(x0), gain_map], dim=-1)

@@ -241,13 +241,24 @@ def test_number_of_unet_evaluations_is_the_papers(dual, sdr_model, gm_model, mon
     assert counts == {"sdr": 2 * SETTINGS["steps"], "gm": SETTINGS["steps"]}
 
 
-def test_one_progress_bar_and_previews_of_both_branches(comfy, dual, host, monkeypatch) -> None:
+@pytest.fixture
+def shown(comfy, host, monkeypatch):
+    """What the progress bar is told: (value, total, preview)."""
     seen = []
     monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *a, **_: seen.append(a))
     monkeypatch.setattr(host.args, "preview_method", type(host.args.preview_method).Latent2RGB)
+    return seen
+
+
+def test_one_progress_bar_and_previews_of_both_branches(dual, shown) -> None:
     dual(empty(1, 8, 12))
-    assert [(value, total) for value, total, _ in seen] == [(n, 8) for n in range(1, 9)]
-    assert [preview[1].size for *_, preview in seen] == [(12, 8)] * 4 + [(24, 8)] * 4
+    assert [(value, total) for value, total, _ in shown] == [(n, 8) for n in range(1, 9)]
+    assert [preview[1].size for *_, preview in shown] == [(12, 8)] * 4 + [(24, 8)] * 4
+
+
+def test_previews_show_a_smaller_gain_map_beside_the_picture_too(host, dual, shown) -> None:
+    dual(empty(1, 16, 24), gm_model=host.call("GMHDRLoadUNet").args[0])
+    assert [preview[1].size for *_, preview in shown] == [(24, 16)] * 4 + [(48, 16)] * 2
 
 
 def test_cancel_stops_within_a_step(comfy, dual, monkeypatch) -> None:
