@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..gm_core.errors import GainMapError
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.stage1 import SIGMOID, Adapter, prepare_vae
+from .input_files import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,11 @@ class PrepareVAE(io.ComfyNode):
         for note in notes:
             log.warning(note)
         return io.NodeOutput(prepared, ui={"text": notes}) if notes else io.NodeOutput(prepared)
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str, ema_name: str, **_: Any) -> str:
+        files = (lora_path(lora_name), lora_path(ema_name))
+        return " ".join(fingerprint(path) for path in files if path is not None)
 
 
 NODES: list[type[io.ComfyNode]] = [PrepareVAE]

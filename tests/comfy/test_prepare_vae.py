@@ -115,6 +115,17 @@ def test_ema_file_brings_the_layer_that_peft_does_not_save(host, vae, lora_name)
     torch.testing.assert_close(prepared.get_sd()["decoder.conv_out.bias"], bias, rtol=1e-2, atol=1e-2)
 
 
+def test_an_adapter_replaced_by_a_newer_training_run_is_loaded_again(host, adapter) -> None:
+    path = host.base / "models/loras/newer.safetensors"
+    save_file(adapter, path)
+    node = host.node("GMHDRPrepareVAE")
+    inputs = {"lora_name": path.name, "ema_name": "none", "vae": None, "strength": 1.0}
+    before = node.fingerprint_inputs(**inputs)
+    assert node.fingerprint_inputs(**inputs) == before
+    save_file(adapter, path, {"run": "2"})
+    assert node.fingerprint_inputs(**inputs) != before
+
+
 def test_ema_file_alone_is_refused(host, vae, lora_name) -> None:
     (host.base / "models/loras/alone.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="lora_name"):
