@@ -261,10 +261,25 @@ def test_controlnets_chain_in_both_branches(host, control_net, prompts) -> None:
     assert [controls(c) for c in third] == [[0.3, 0.7, 1.0], [0.3, 0.7, 1.0], [0.2, 0.5]]
 
 
-def test_controlnet_gives_core_nodes_result(host, control_net, sdr_model, gm_model, prompts) -> None:
-    inputs = {"positive": prompts[0], "negative": prompts[1], "control_net": control_net, "image": HINT}
-    positive, negative, gm_positive = host.call("GMHDRControlNetApply", **inputs).args
-    core = host.node("ControlNetApplyAdvanced")().apply_controlnet(*prompts, control_net, HINT, 1.0, 0.0, 1.0)
+def test_controlnets_give_core_nodes_result(host, control_net, sdr_model, gm_model, prompts) -> None:
+    """A chain of two, each for a part of the steps."""
+    positive, negative, gm_positive = *prompts, None
+    core = prompts
+    for strength, start, end in ((1.0, 0.0, 1.0), (0.6, 0.3, 0.7)):
+        positive, negative, gm_positive = host.call(
+            "GMHDRControlNetApply",
+            positive=positive,
+            negative=negative,
+            gm_positive=gm_positive,
+            control_net=control_net,
+            image=HINT,
+            strength=strength,
+            start_percent=start,
+            end_percent=end,
+        ).args
+        core = host.node("ControlNetApplyAdvanced")().apply_controlnet(
+            *core, control_net, HINT, strength, start, end
+        )
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
     got = host.call(
         "GMHDRDualSampler",
@@ -278,6 +293,55 @@ def test_controlnet_gives_core_nodes_result(host, control_net, sdr_model, gm_mod
     ).args
     expected = host.node("KSampler")().sample(sdr_model, 0, 3, 7.5, "euler", "normal", *core, latent)[0]
     assert torch.equal(got[0]["samples"], expected["samples"])
+
+
+def test_controlnet_guides_a_full_size_gain_map_model_on_request(host, comfy, models) -> None:
+    path = host.base / "models/diffusion_models/full_width.safetensors"
+    models.save(models.unet(models.STOCK, seed=3), path)
+    gm_model = host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
+    control_net = comfy.controlnet.load_controlnet_state_dict(models.control_net(models.STOCK))
+    sdr_model = models.sdr_model(models.unet(models.STOCK, in_channels=4, seed=4))
+    text = {"positive": models.prompt(1, width=768), "negative": models.prompt(2, width=768)}
+
+    def sampled(gm_strength):
+        inputs = {"control_net": control_net, "image": HINT, "gm_strength": gm_strength}
+        names = ("positive", "negative", "gm_positive")
+        guided = dict(zip(names, host.call("GMHDRControlNetApply", **text, **inputs).args, strict=True))
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
+        return host.call(
+            "GMHDRDualSampler", model=sdr_model, gm_model=gm_model, latent_image=latent, steps=1, **guided
+        ).args
+
+    without, with_control = sampled(0.0), sampled(1.0)
+    assert torch.equal(without[0]["samples"], with_control[0]["samples"])
+    assert not torch.allclose(without[1]["samples"], with_control[1]["samples"])
+
+
+def test_lora_hooks_of_the_prompt_reach_the_gain_map_on_request_only(
+    host, comfy, models, sdr_model, gm_model, prompts
+) -> None:
+    key = "input_blocks.1.0.in_layers.2"
+    shape = sdr_model.model.diffusion_model.state_dict()[f"{key}.weight"].shape
+    lora = {
+        f"diffusion_model.{key}.lora_up.weight": torch.ones(shape[0], 1, 1, 1) * 0.1,
+        f"diffusion_model.{key}.lora_down.weight": torch.ones(1, *shape[1:]) * 0.1,
+    }
+    hooked = models.prompt(1, hooks=comfy.hooks.create_hook_lora(lora, 1.0, 1.0))
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+
+    def sampled(positive, gm_positive):
+        prompt = {"positive": positive, "negative": prompts[1], "gm_positive": gm_positive}
+        models = {"model": sdr_model, "gm_model": gm_model}
+        return host.call("GMHDRDualSampler", **models, **prompt, latent_image=latent, steps=2).args
+
+    sdr, gain_map = sampled(hooked, None)
+    stock = host.node("KSampler")().sample(
+        sdr_model, 0, 2, 7.5, "euler", "normal", hooked, prompts[1], latent
+    )[0]
+    assert torch.equal(sdr["samples"], stock["samples"])
+    assert not torch.equal(sdr["samples"], sampled(prompts[0], None)[0]["samples"])
+    assert torch.equal(gain_map["samples"], sampled(hooked, prompts[0])[1]["samples"])
+    assert not torch.equal(gain_map["samples"], sampled(hooked, hooked)[1]["samples"])
 
 
 def test_controlnet_of_the_prompt_does_not_reach_the_gain_map(
