@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 
 import pytest
 import torch
@@ -261,7 +262,8 @@ def test_previews_show_a_smaller_gain_map_beside_the_picture_too(host, dual, sho
     assert [preview[1].size for *_, preview in shown] == [(24, 16)] * 4 + [(48, 16)] * 2
 
 
-def test_cancel_stops_within_a_step(comfy, dual, monkeypatch) -> None:
+def test_cancel_stops_within_a_step_and_frees_what_was_recorded(host, comfy, dual, monkeypatch) -> None:
+    trajectory = host.module("gm_core.trajectory").Trajectory
     for stop in (2, 6):
         seen = []
 
@@ -275,6 +277,7 @@ def test_cancel_stops_within_a_step(comfy, dual, monkeypatch) -> None:
         with pytest.raises(comfy.model_management.InterruptProcessingException):
             dual()
         assert seen[-1] == stop
+        assert not any(type(kept) is trajectory for kept in gc.get_objects())
 
 
 def test_text_of_another_width_is_refused(dual, models) -> None:
