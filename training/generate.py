@@ -22,6 +22,7 @@ from training.errors import ConfigError, DatasetError, RejectedSample
 from training.gm_unet import load_gm_unet
 from training.outputs import Result, write_result
 from training.pictures import decode_latent, encode_picture, from_image
+from training.processes import is_first, own_device, own_share
 from training.sampling import make_scheduler, sample_dual, sample_gain_map
 from training.stage2.text import CaptionEncoder, ConstantContext
 from training.stage2.validation import read_prompts
@@ -29,6 +30,7 @@ from training.stage2.validation import read_prompts
 logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 30
+LARGEST_OWN_SIDE = 768
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -52,7 +54,7 @@ class GainMapDiffusion:
     """
 
     def __init__(self, config: GenerateConfig, *, with_text: bool) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         self.dtype = DTYPES[config.mixed_precision]
         model = config.pretrained_model_name_or_path
         base_unet: Any = load_unet(model)
@@ -139,9 +141,12 @@ def run(config: GenerateConfig) -> None:
     """Convert every picture, or render every prompt."""
     prompts = read_prompts(config.validation_prompts, config.validation_prompt_file)
     files = [] if config.sdr_input_path is None else find_pictures(Path(config.sdr_input_path))
+    if files and len(prompts) not in (0, 1, len(files)):
+        raise ConfigError(f"{len(prompts)} prompts for {len(files)} pictures; give none, one, or one each")
     output = Path(config.output_dir)
     output.mkdir(parents=True, exist_ok=True)
-    config.save(output / "config.yaml")
+    if is_first():
+        config.save(output / "config.yaml")
     models = GainMapDiffusion(config, with_text=not files or bool(prompts))
     settings = Settings(
         steps=models.steps(config.num_inference_steps),
@@ -165,9 +170,10 @@ def _convert(
     files: Sequence[tuple[str, Path]],
     prompts: Sequence[str],
 ) -> int:
-    prompt = prompts[0] if prompts else ""
+    spoken = prompts if len(prompts) > 1 else [*prompts, ""][:1] * len(files)
+    mine = own_share(list(zip(files, spoken, strict=True)))
     done = 0
-    for name, file in files:
+    for (name, file), prompt in mine:
         try:
             sdr = from_image(decode_sdr(read_bytes(file), min_side=8)).to(models.device)
         except RejectedSample as reject:
@@ -177,8 +183,8 @@ def _convert(
         write_result(result, Path(config.output_dir), name, config)
         logger.info("%s", name)
         done += 1
-    if not done:
-        raise DatasetError(f"none of the {len(files)} pictures in {config.sdr_input_path} could be read")
+    if mine and not done:
+        raise DatasetError(f"none of the {len(mine)} pictures in {config.sdr_input_path} could be read")
     return done
 
 
@@ -191,7 +197,7 @@ def convert_picture(
     prompt: str,
 ) -> Result:
     """One picture [1,3,H,W] in [0,1] to HDR at its own size."""
-    small = resize_to_working(sdr, config.resolution)
+    small = resize_to_working(sdr, working_side(config.resolution, models.info, sdr))
     noise = None
     if config.sample_latents:
         shape = (1, 4, small.shape[2] // 8, small.shape[3] // 8)
@@ -208,6 +214,13 @@ def convert_picture(
     return merged(base, coded, models.info, spec)
 
 
+def working_side(wanted: int | None, info: GainMapModelInfo, sdr: Tensor) -> int:
+    """Short side at which the model works on a picture, as the nodes choose it; 0 = the picture's own."""
+    if wanted is not None:
+        return wanted
+    return info.working_side or min(*sdr.shape[-2:], LARGEST_OWN_SIDE)
+
+
 def _render(
     models: GainMapDiffusion,
     config: GenerateConfig,
@@ -216,12 +229,13 @@ def _render(
     prompts: Sequence[str],
 ) -> int:
     size = config.resolution or 512
-    for number, prompt in enumerate(prompts):
+    mine = own_share(list(enumerate(prompts)))
+    for number, prompt in mine:
         sdr_latent, gm_latent = models.from_text(prompt, config.negative_prompt, size, settings)
         sdr, coded = decode_latent(models.vae, sdr_latent), decode_latent(models.vae, gm_latent)
         write_result(merged(sdr, coded, models.info, spec), Path(config.output_dir), f"{number:04d}", config)
         logger.info("%04d %s", number, prompt)
-    return len(prompts)
+    return len(mine)
 
 
 def merged(sdr: Tensor, coded: Tensor, info: GainMapModelInfo, spec: GainMapSpec) -> Result:

@@ -10,19 +10,45 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from torch import Tensor
 
 from gm_core.conditioning import gm_unet_input
+from gm_core.schedule import sigmas as noise_levels
 from gm_core.schedule import x0_from_eps, x0_from_v
 from training.errors import ConfigError
 
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "euler": ("EulerDiscreteScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False}),
+
+class NodeEuler(EulerDiscreteScheduler):
+    """Euler over the noise levels of ComfyUI's `normal` scheduler, the default of the sampler nodes.
+
+    They run evenly in time from full noise to the least one; levels between timesteps are interpolated in the
+    logarithm, and the network is told the nearest timestep.
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:  # type: ignore[override]
+        last = len(self.alphas_cumprod) - 1
+        times = torch.linspace(last, 0, num_inference_steps)
+        table = noise_levels(self.alphas_cumprod).log()
+        lower = times.floor().long()
+        upper, share = times.ceil().long(), times.frac()
+        levels = torch.lerp(table[lower], table[upper], share).exp()
+        super().set_timesteps(sigmas=[*levels.tolist(), 0.0], device=device)
+        self.timesteps = self.timesteps.round()
+
+    @property
+    def init_noise_sigma(self) -> Tensor:
+        """ComfyUI starts at full noise of unit variance in model space."""
+        return (self.sigmas[0].square() + 1).sqrt()
+
+
+SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
+    "euler": (NodeEuler, {}),
+    "ddpm": (diffusers.DDPMScheduler, {}),
+    "ddim": (diffusers.DDIMScheduler, {"set_alpha_to_one": False}),
     # The spacing that a DPM-Solver built from a DDPM configuration takes: 999 ... 13 at 75 steps.
-    "dpm++": ("DPMSolverMultistepScheduler", {"timestep_spacing": "linspace"}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False}),
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
+    "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
 }
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
@@ -56,9 +82,8 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
                 f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler"
             )
         return kind.from_config(stated, **fixed)
-    kind_name, extra = SCHEDULERS[name]
+    kind, extra = SCHEDULERS[name]
     options = {"timestep_spacing": "leading", "steps_offset": 1, **extra, **fixed}
-    kind = getattr(diffusers, kind_name)
     # DDPM clips x0 to [-1,1] by default, which is meant for pixels, not for latents.
     return kind.from_config({"clip_sample": False, **options})
 

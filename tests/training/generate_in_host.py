@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 
-def main(tree: str, root: str, unet: str, work: str) -> None:
+def main(tree: str, root: str, unet: str, work: str, steps: str, seed: str) -> None:
     sys.path.insert(0, tree)
     from comfy.cli_args import args
 
@@ -23,23 +23,19 @@ def main(tree: str, root: str, unet: str, work: str) -> None:
     sys.modules["gm_hdr_pack"] = pack = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)
     engine = {
-        name: importlib.import_module(f"gm_hdr_pack.nodes.engine.{name}") for name in ("load", "guider")
+        name: importlib.import_module(f"gm_hdr_pack.nodes.engine.{name}") for name in ("load", "upconvert")
     }
-    condition = importlib.import_module("gm_hdr_pack.gm_core.trajectory").ConstantCondition
-    samplers = importlib.import_module("comfy.samplers")
     given = load_file(Path(work) / "inputs.safetensors")
     model = engine["load"].load_gm_unet(Path(unet), "fp32")
     with torch.inference_mode():
-        sampled = engine["guider"].sample_branch(
+        sampled = engine["upconvert"].sample_gain_map(
             model,
+            model.model.process_latent_out(given["condition"]),
             [[given["context"], {}]],
-            condition(given["condition"]),
-            noise=given["noise"],
-            start=torch.zeros_like(given["noise"]),
-            sampler=samplers.sampler_object("euler"),
-            sigmas=given["sigmas"],
-            seed=0,
-            callback=lambda *_: None,
+            seed=int(seed),
+            steps=int(steps),
+            sampler_name="euler",
+            scheduler="normal",
         )
         latent = model.model.process_latent_in(sampled)
     save_file({"latent": latent.contiguous()}, Path(work) / "outputs.safetensors")

@@ -22,13 +22,22 @@ from training.base_model import load_unet
 from training.cli import main
 from training.data.decode import decode_gain_map
 from training.errors import ConfigError
-from training.generate import GainMapDiffusion, Settings, convert_picture, find_pictures
+from training.generate import GainMapDiffusion, Settings, convert_picture, find_pictures, working_side
 from training.gm_unet import save_gm_unet, widen
 from training.pictures import decode_latent, encode_picture, from_image
 from training.sampling import make_scheduler, sample_dual, sample_gain_map
 
 ALPHAS = alphas_cumprod()
-SPACINGS = {"euler": "leading", "dpm++": "linspace"}
+
+
+def node_sigmas(steps: int) -> torch.Tensor:
+    """ComfyUI's `normal` scheduler: even in time, interpolated in the logarithm of the noise level."""
+    table = ((1 - ALPHAS) / ALPHAS).sqrt().log().numpy()
+    levels = np.exp(np.interp(np.linspace(999, 0, steps), np.arange(1000), table))
+    return torch.tensor([*levels, 0.0], dtype=torch.float32)
+
+
+SIGMAS = {"euler": node_sigmas, "dpm++": lambda steps: sampling_sigmas(steps, "linspace")}
 
 
 def linear_network(seed: int, channels: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
@@ -49,7 +58,7 @@ def latents(seed: int, batch: int = 2) -> torch.Tensor:
 def test_euler_agrees_with_the_reference_for_a_picture(prediction: str) -> None:
     network, condition, noise = linear_network(0, 8), latents(1), latents(2)
     found = sample_gain_map(network, condition, noise, make_scheduler("euler", ALPHAS, prediction), 10)
-    expected = reference_single(Denoiser(network, prediction), condition, noise, sampling_sigmas(10))
+    expected = reference_single(Denoiser(network, prediction), condition, noise, node_sigmas(10))
     assert (found - expected).abs().max() < 1e-4
 
 
@@ -58,8 +67,7 @@ def test_euler_agrees_with_the_reference_for_a_picture(prediction: str) -> None:
 def test_the_dual_loop_agrees_with_the_reference(name: str, sampler: str, batch: int) -> None:
     sdr, gm, noise = linear_network(0, 4), linear_network(1, 8), latents(2, batch)
     found = sample_dual(sdr, gm, noise, make_scheduler(name, ALPHAS, "eps"), 10)
-    sigmas = sampling_sigmas(10, SPACINGS.get(name, "leading"))  # type: ignore[arg-type]
-    expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, sigmas, sampler=sampler)
+    expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, SIGMAS[name](10), sampler=sampler)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 1e-4
 
@@ -198,8 +206,40 @@ def test_it_is_the_reference_sampler_around_the_real_networks(
     def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return models.gm_unet(x, t, encoder_hidden_states=models.context("")).sample
 
-    latent = reference_single(Denoiser(network), encode_picture(models.vae, sdr), noise, sampling_sigmas(4))
+    latent = reference_single(Denoiser(network), encode_picture(models.vae, sdr), noise, node_sigmas(4))
     assert (decode_latent(models.vae, latent)[0] - found.gain_map).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("wanted, own, side", [(None, 64, 64), (None, 0, 70), (0, 64, 0), (32, 64, 32)])
+def test_the_working_side_is_the_models_unless_given(wanted: int | None, own: int, side: int) -> None:
+    info = GainMapModelInfo(working_side=own)
+    assert working_side(wanted, info, torch.zeros(1, 3, 70, 90)) == side
+    assert working_side(None, GainMapModelInfo(), torch.zeros(1, 3, 1000, 2000)) == 768
+
+
+def test_processes_share_the_pictures_and_their_prompts(
+    base: Path, gm_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = ["--validation_prompts", *"abcdef"]
+    run = ["generate", *flags(base, gm_folder, tmp_path / "all"), "--sdr_input_path", str(photos), *captions]
+    run += ["--resolution", "32", "--num_inference_steps", "1", "--formats", "sheet"]
+    assert main(run) == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    shared = [str(tmp_path / "shared") if flag == str(tmp_path / "all") else flag for flag in run]
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        assert main(shared) == 0
+        assert len(list((tmp_path / "shared").glob("gm_*"))) == (3 if rank else 6)
+    for file in (tmp_path / "all").glob("*.png"):
+        assert file.read_bytes() == (tmp_path / "shared" / file.name).read_bytes()
+
+
+def test_prompts_that_fit_no_picture_are_refused(
+    base: Path, gm_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["generate", *flags(base, gm_folder, tmp_path / "out"), "--sdr_input_path", str(photos)]
+    assert main([*run, "--validation_prompts", "a", "b"]) == 1
+    assert "2 prompts for 6 pictures" in capsys.readouterr().err
 
 
 def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) -> None:

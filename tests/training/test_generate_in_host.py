@@ -1,4 +1,4 @@
-"""`training generate` and the nodes paint the same gain map from shared weights and noise."""
+"""`training generate` and the sampler node paint the same gain map, both at their defaults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from gm_core.model_info import GainMapModelInfo
 from training.base_model import load_unet
-from training.generate import GainMapDiffusion, Settings, start_noise
+from training.generate import GainMapDiffusion, Settings
 from training.gm_unet import WEIGHTS, save_gm_unet, widen
-from training.sampling import make_scheduler
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_SCRIPT = Path(__file__).with_name("generate_in_host.py")
@@ -38,18 +37,12 @@ def test_the_nodes_paint_the_same_gain_map(
     )
     models = GainMapDiffusion(config, with_text=False)
     condition = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    expected = models.from_latent(condition, "", Settings(STEPS, "euler", None, 1.0, SEED))
-
-    scheduler = make_scheduler("euler", models.alphas, prediction)
-    scheduler.set_timesteps(STEPS)
-    sigmas = scheduler.sigmas
-    # Below full noise ComfyUI starts at noise x sigma, diffusers at unit variance.
-    noise = start_noise(condition, SEED) * (1 + 1 / sigmas[0].square()).sqrt()
-    inputs = {"condition": condition, "noise": noise, "sigmas": sigmas, "context": models.context("")}
-    save_file(inputs, tmp_path / "inputs.safetensors")
+    expected = models.from_latent(condition, "", Settings(STEPS, config.scheduler, None, 1.0, SEED))
+    save_file({"condition": condition, "context": models.context("")}, tmp_path / "inputs.safetensors")
     weights = tmp_path / "unet" / WEIGHTS
     command = [sys.executable, str(HOST_SCRIPT), os.environ["COMFYUI_PATH"], str(ROOT), str(weights)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
+    command += [str(tmp_path), str(STEPS), str(SEED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = load_file(tmp_path / "outputs.safetensors")["latent"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -44,10 +44,14 @@ class GenerateConfig(CommandConfig):
     validation_prompt_file: str | None = option(None, help="text file, one prompt a line")
     negative_prompt: str = option("", help="negative prompt of the SDR branch")
     guidance_scale: float = option(7.5, help="classifier-free guidance of the SDR branch")
-    scheduler: Literal["euler", "ddpm", "ddim", "dpm++", "pndm"] = option("euler", help="diffusers scheduler")
+    scheduler: Literal["euler", "ddpm", "ddim", "dpm++", "pndm"] = option(
+        "euler", help="euler takes the nodes' default noise levels, the others the paper's timesteps"
+    )
     scheduler_config: str | None = option(None, help="folder or JSON of a scheduler, instead of the name")
     num_inference_steps: int = option(0, help="sampler steps (0 = the model's own, else 30)")
-    resolution: int = option(512, help="picture size for text; working short side for pictures (0 = native)")
+    resolution: int | None = option(
+        None, help="working short side for pictures (absent = the model's own, 0 = native); size for text"
+    )
     qmax: float | None = option(None, help="largest gain minus one; absent = the model's")
     base_layer: Literal["input", "reconstruction"] = option(
         "input", help="picture conversion: apply the map to the untouched input or to its VAE copy"
@@ -62,7 +66,7 @@ class GenerateConfig(CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.resolution % 8:
+        if (self.resolution or 0) % 8:
             raise ConfigError(f"resolution is {self.resolution}, expected a multiple of 8")
         if not (self.sdr_input_path or self.validation_prompts or self.validation_prompt_file):
             raise ConfigError(
