@@ -18,9 +18,12 @@ from gm_core.errors import GainMapError
 from training.config import COMMANDS, PRESETS
 from training.config.base import CommandConfig
 from training.errors import ConfigError, TrainingInterrupted
+from training.processes import is_first
 
 ALIASES = {"--val_images_dir": "--validation_image_dir", "--prompt": "--validation_prompts"}
 INTERRUPTED = 143
+# Under a launcher the first process runs these alone; the others share the work of the rest.
+SINGLE = ("validate", "export")
 USAGE = """usage: python -m training <command> [--config FILE] [--flag VALUE ...]
 
 commands:
@@ -97,7 +100,10 @@ def run_command(command: str, argv: Sequence[str]) -> int:
         return _imported("training.smoke").main(argv)
     if command not in runners:
         raise ConfigError(f"unknown command {command!r}{_suggestion(command, [*runners, 'smoke'])}")
-    return runners[command](parse_config(command, COMMANDS[command], argv)) or 0
+    config = parse_config(command, COMMANDS[command], argv)
+    if command in SINGLE and not is_first():
+        return 0
+    return runners[command](config) or 0
 
 
 def _imported(module: str) -> Any:

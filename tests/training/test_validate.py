@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from training.cli import main
 from training.data.decode import encode_gain_map
 from training.data.rows import Reject, RejectCounter
 from training.errors import DatasetError
@@ -111,3 +112,13 @@ def test_the_share_of_rejects_has_a_limit() -> None:
     counter.add(150, [Reject("k", "missing_file", "")] * 30)
     with pytest.raises(DatasetError, match="missing_file 30"):
         counter.add(60, [])
+
+
+def test_under_a_launcher_one_process_validates(
+    triples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ["validate", "--source", str(triples), "--output_dir", str(tmp_path / "report")]
+    monkeypatch.setenv("RANK", "1")
+    assert main(run) == 0 and not (tmp_path / "report").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert main(run) == 0 and (tmp_path / "report" / "report.json").is_file()
