@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 
-from training.config.base import TrainConfig
+from training.config.base import Precision, TrainConfig
 from training.data.plan import RankBatches, SamplingPlan
 from training.data.samples import SampleDataset, make_loader
 from training.errors import ConfigError
@@ -22,6 +23,13 @@ from training.trackers import Trackers, open_trackers
 logger = logging.getLogger(__name__)
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
+
+# How `accelerate launch` asks for engines that split a network over processes.
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
 
 
 class PreparedTask(Task, Protocol):
@@ -45,7 +53,7 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
     Raises: ConfigError when the output folder belongs to another run and nothing says to resume.
     """
     refuse_used_output(config)
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config.mixed_precision, allow_tf32=config.allow_tf32)
     # Initial weights (LoRA, discriminator) come from the global generator; everything else is keyed.
     set_seed(config.seed)
     session = build(accelerator)
@@ -72,14 +80,46 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
         accelerator.end_training()
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Devices, processes and precision as launched."""
-    if config.allow_tf32:
+def make_accelerator(precision: Precision, *, allow_tf32: bool = False) -> Accelerator:
+    """Devices and processes as launched, precision as configured.
+
+    Raises: ConfigError for a launch with FSDP, DeepSpeed or Megatron-LM, and for fp16 without a GPU.
+    """
+    refuse_sharding()
+    warn_of_launch_precision(precision)
+    if allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     # Buffers (spectral norm) evolve alike on every process; a broadcast mid-graph breaks double backward.
     parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[parallel])
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[parallel])
+    if precision == "fp16" and not accelerator.native_amp:
+        # Accelerate would go on in float32 without a word.
+        raise ConfigError(
+            f"mixed_precision fp16 has no effect on {accelerator.device.type}; use bf16, or no for float32"
+        )
+    return accelerator
+
+
+def refuse_sharding() -> None:
+    """Raises: ConfigError when the launcher asks for an engine that splits the networks."""
+    for variable, engine in SHARDED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"{engine} is not supported: both stages fit one 24 GB GPU and run on several with DDP; "
+                "launch with `accelerate launch --multi_gpu`, or choose multi-GPU in `accelerate config`"
+            )
+
+
+def warn_of_launch_precision(precision: str) -> None:
+    """The configuration decides, since it is what is saved beside the output; the launcher only suggests."""
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", precision):
+        logger.warning(
+            "accelerate was launched with mixed_precision %s, the run uses %s; set --mixed_precision",
+            launched,
+            precision,
+        )
 
 
 def start_output(config: TrainConfig, accelerator: Accelerator) -> Trackers:

@@ -18,8 +18,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from accelerate import Accelerator
-
 from training.config import TriplesConfig
 from training.data.decode import decode_sdr, encode_gain_map, read_bytes
 from training.data.rows import MIN_SAMPLE, Reject, RejectCounter, Row
@@ -28,6 +26,7 @@ from training.data.sources import Unit, list_units
 from training.errors import RejectedSample, TrainingInterrupted
 from training.gain_sources import GainSource, Picture, open_gain_source
 from training.loop import format_duration, stop_on_signal
+from training.session import make_accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +135,7 @@ def run(config: TriplesConfig) -> None:
     Raises: DatasetError for unusable sources, for an output folder of another set, and when too many
     pictures were rejected. TrainingInterrupted after a signal, when the unit in hand is whole.
     """
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    accelerator = make_accelerator(config.mixed_precision)
     units = list_units(
         config.source,
         rows_per_unit=config.rows_per_shard,

@@ -85,6 +85,23 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
+@pytest.fixture
+def fp16_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What accelerate sets up on a GPU, autocast to float16 and a loss scaler, on the CPU."""
+    import training.session
+
+    def make(precision: str, **_: Any) -> Any:
+        from accelerate import Accelerator
+
+        accelerator = Accelerator(mixed_precision=precision)
+        accelerator.native_amp = True
+        # So high that the first updates overflow and are left out; then up and down again.
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**28, growth_interval=3)
+        return accelerator
+
+    monkeypatch.setattr(training.session, "make_accelerator", make)
+
+
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pipeline folder of the model in miniature."""

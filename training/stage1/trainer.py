@@ -182,12 +182,18 @@ class Stage1Task:
         return loss
 
     def _balance(self, reference: Tensor, adversarial: Tensor) -> Tensor:
-        weight = last_conv(self.model.vae).weight
         gradients: list[Any] = [
-            self.accelerator.reduce(torch.autograd.grad(loss, weight, retain_graph=True)[0], reduction="mean")
+            self.accelerator.reduce(self._last_gradient(loss), reduction="mean")
             for loss in (reference, adversarial)
         ]
         return adaptive_weight(*gradients)
+
+    def _last_gradient(self, loss: Tensor) -> Tensor:
+        weight, scaler = last_conv(self.model.vae).weight, self.accelerator.scaler
+        if scaler is None:
+            return torch.autograd.grad(loss, weight, retain_graph=True)[0]
+        # Per pixel it is below fp16's smallest number, like the gradients that the scaler is there for.
+        return torch.autograd.grad(scaler.scale(loss), weight, retain_graph=True)[0] / scaler.get_scale()
 
     def _sync(self, network: Any, last: bool) -> Any:
         return nullcontext() if last else self.accelerator.no_sync(network)
