@@ -84,6 +84,7 @@ def animated() -> bytes:
         (b"not a picture", "unreadable_image"),
         (animated(), "animated_image"),
         (encoded(Image.new("RGB", (100, 8)), "PNG"), "small_image"),
+        (encoded(Image.new("F", (40, 40), 0.5), "TIFF"), "unreadable_image"),
     ],
 )
 def test_unusable_pictures_are_rejected_with_a_reason(data: bytes, reason: str) -> None:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from training.data.decode import read_bytes
 from training.data.rows import Reject, Row
-from training.data.sources import list_units, read_all
+from training.data.sources import _hub_rows, list_units, read_all
 from training.errors import DatasetError
 
 
@@ -52,17 +53,24 @@ def test_a_folder_in_the_layout_of_image_folders(tmp_path: Path, picture: bytes)
 
 def test_coco_captions_first_or_all(tmp_path: Path, picture: bytes) -> None:
     content = {
-        "images": [{"id": 7, "file_name": "b.png"}, {"id": 3, "file_name": "a.png"}],
+        "images": [
+            {"id": number, "file_name": f"{name}.png"} for number, name in ((7, "b"), (3, "a"), (5, "c"))
+        ],
         "annotations": [
             {"image_id": 7, "caption": " one "},
             {"image_id": 7, "caption": "two"},
             {"image_id": 3, "caption": "three"},
+            {"image_id": 5, "caption": None},
         ],
     }
     file = tmp_path / "captions.json"
     file.write_text(json.dumps(content))
-    assert [(row.key, row.text) for row in rows_of(file)] == [("3", "three"), ("7", "one")]
-    assert [row.key for row in rows_of(file, captions="all")] == ["3-0", "7-0", "7-1"]
+    assert [(row.key, row.text) for row in rows_of(file)] == [
+        ("3", "three"),
+        ("5", ""),
+        ("7", "one"),
+    ]
+    assert [row.key for row in rows_of(file, captions="all")] == ["3-0", "5-0", "7-0", "7-1"]
     assert rows_of(file)[0].image == tmp_path / "a.png"
     file.write_text('{"images": 3}')
     with pytest.raises(DatasetError, match="not a COCO caption file"):
@@ -93,6 +101,15 @@ def test_tar_shards(tmp_path: Path, picture: bytes) -> None:
         ("shard-0/x/0002", "x/0002"),
     ]
     assert rows[0].image == picture
+
+
+def test_members_that_hold_words_are_read_as_words(tmp_path: Path, picture: bytes) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        add(archive, "a.png", picture)
+        for name, data in (("a.key", b"k1"), ("a.encoding", b"log2"), ("a.log2_max", b"3")):
+            add(archive, name, data)
+    (row,) = rows_of(tmp_path / "s.tar")
+    assert (row.key, row.coding.encoding, row.coding.log2_max) == ("k1", "log2", 3.0)
 
 
 def test_unsafe_tar_members_are_rejects(tmp_path: Path, picture: bytes) -> None:
@@ -126,6 +143,40 @@ def test_a_streamed_data_set(tmp_path: Path, picture: bytes, no_network: None) -
     rows = rows_of(f"hf:{tmp_path}@train")
     assert [row.text for row in rows] == ["0-0", "0-1", "0-2", "1-0", "1-1", "1-2"]
     assert len({row.key for row in rows}) == 6
+
+
+def test_a_stream_of_separate_picture_files(tmp_path: Path, picture: bytes, no_network: None) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "a.png").write_bytes(picture)
+    (tmp_path / "train" / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a lamp"}\n')
+    (row,) = rows_of(f"hf:{tmp_path}")
+    assert row.text == "a lamp" and read_bytes(row.image) == picture
+
+
+@pytest.mark.parametrize(
+    "image", [{"bytes": None, "path": "{secret}"}, "{secret}", "file://{secret}", "zip://a.png::{secret}"]
+)
+def test_a_stream_from_elsewhere_reads_no_file_of_this_machine(
+    tmp_path: Path, picture: bytes, image: object
+) -> None:
+    (tmp_path / "secret.png").write_bytes(picture)
+    named = json.loads(json.dumps(image).replace("{secret}", str(tmp_path / "secret.png")))
+    (row,) = _hub_rows([{"image": named, "text": "x"}], "org/set:0", None, local=False)
+    assert isinstance(row, Reject) and row.reason == "unsafe_path"
+
+
+def test_a_stream_that_cannot_be_opened_is_named(tmp_path: Path, picture: bytes, no_network: None) -> None:
+    pq.write_table(pa.Table.from_pylist([{"image": picture, "text": "x"}]), tmp_path / "train-0.parquet")
+    with pytest.raises(DatasetError, match="hf:.*@nowhere"):
+        rows_of(f"hf:{tmp_path}@nowhere")
+
+
+def test_bad_lines_of_metadata_cost_captions_not_the_run(tmp_path: Path, picture: bytes) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(picture)
+    lines = ['{"file_name": "a.png", "text": null}', "{cut", "[1]", '{"file_name": "b.png", "text": "b"}']
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    assert [row.text for row in rows_of(tmp_path)] == ["", "b"]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])

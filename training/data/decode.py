@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import cv2
@@ -35,22 +34,32 @@ def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
     Raises: RejectedSample `unreadable_image`, `animated_image`, `oversize_image` or `small_image`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data))
-            if getattr(picture, "is_animated", False):
-                raise RejectedSample("animated_image", f"{getattr(picture, 'n_frames', 2)} frames")
-            picture.load()
-            upright = _to_srgb(ImageOps.exif_transpose(picture))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        picture = Image.open(io.BytesIO(data))
+        _refuse_unusual(picture)
+        picture.load()
+        upright = _to_srgb(ImageOps.exif_transpose(picture))
+    except Image.DecompressionBombError as error:
         raise RejectedSample("oversize_image", str(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, IndexError) as error:
+    except UnidentifiedImageError as error:
+        raise RejectedSample("unreadable_image", f"{len(data)} bytes of no known picture format") from error
+    except (OSError, SyntaxError, ValueError, IndexError) as error:
         if isinstance(error, RejectedSample):
             raise
         raise RejectedSample("unreadable_image", str(error)[:200]) from error
     if min(upright.size) < min_side:
         raise RejectedSample("small_image", f"{upright.width}x{upright.height}, shorter than {min_side}")
     return upright
+
+
+def _refuse_unusual(picture: Image.Image) -> None:
+    # Not through warnings as errors: filters belong to the process, and pictures are decoded in threads.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and picture.width * picture.height > limit:
+        raise RejectedSample("oversize_image", f"{picture.width}x{picture.height}, more than {limit} pixels")
+    if getattr(picture, "is_animated", False):
+        raise RejectedSample("animated_image", f"{getattr(picture, 'n_frames', 2)} frames")
+    if picture.mode == "F":
+        raise RejectedSample("unreadable_image", "floating-point samples, whose white is not known")
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -96,7 +105,7 @@ def encode_gain_map(coded: NDArray[np.float32], bits: int = 16) -> bytes:
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I") or picture.mode == "F":
+    if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
     if profile and picture.mode in ("RGB", "CMYK"):
         picture = _from_profile(picture, profile)

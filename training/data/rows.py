@@ -99,7 +99,7 @@ def row_from_columns(columns: Mapping[str, Any], *, key: str, image_root: Path |
     stated_key = next((columns[name] for name in KEY_COLUMNS if columns.get(name) is not None), key)
     spec, coding = _gain_map_meaning(columns)
     return Row(
-        key=str(stated_key),
+        key=str(_word(stated_key)),
         image=image,
         text=_text(columns),
         gain_map=_first_source(columns, GAIN_MAP_COLUMNS, image_root),
@@ -118,7 +118,7 @@ def _gain_map_meaning(columns: Mapping[str, Any]) -> tuple[GainMapSpec, GainCodi
             offset=_number(columns, "eps", GainMapSpec.offset),
         )
         coding = GainCoding(
-            encoding=columns.get("encoding") or "linear",
+            encoding=_word(columns.get("encoding")) or "linear",
             log2_min=_number(columns, "log2_min", 0.0),
             log2_max=_number(columns, "log2_max", 0.0),
         )
@@ -134,11 +134,14 @@ def _number(columns: Mapping[str, Any], name: str, default: float) -> float:
     return float(value)
 
 
+def _word(value: Any) -> Any:
+    # Members of a tar are bytes, whatever they mean.
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+
+
 def _text(columns: Mapping[str, Any]) -> str:
     for name in TEXT_COLUMNS:
-        value = columns.get(name)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", errors="replace")
+        value = _word(columns.get(name))
         if isinstance(value, list):
             value = next((item for item in value if item), None)
         if isinstance(value, str):

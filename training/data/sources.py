@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,12 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.data.rows import Reject, Row, row_from_columns
+from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, row_from_columns
 from training.data.tar import read_tar
 from training.errors import DatasetError, RejectedSample
 
+logger = logging.getLogger(__name__)
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
 HDR_SIDECARS = (".exr", ".hdr")
+PICTURE_COLUMNS = (*IMAGE_COLUMNS, *GAIN_MAP_COLUMNS, "hdr")
 Found = Row | Reject
 
 
@@ -120,12 +124,18 @@ def _file_row(path: Path, folder: Path, captions: dict[str, str]) -> Row:
 
 
 def _sidecar_captions(folder: Path) -> dict[str, str]:
-    """`metadata.jsonl` in the layout of Hugging Face image folders."""
+    """`metadata.jsonl` in the layout of Hugging Face image folders; a bad line costs one caption."""
     path = folder / "metadata.jsonl"
     if not path.is_file():
         return {}
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return {entry["file_name"]: entry.get("text", "") for entry in entries if "file_name" in entry}
+    captions: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            entry = json.loads(line) if line.strip() else {}
+            captions[entry.get("file_name", "")] = str(entry.get("text") or "").strip()
+        except (ValueError, AttributeError, TypeError):
+            logger.warning("%s: line %d is no JSON object of file_name and text", path, number)
+    return captions
 
 
 def _list_units(name: str, rows: Sequence[Found], size: int) -> list[Unit]:
@@ -141,7 +151,7 @@ def _coco_units(path: Path, size: int, root: Path, every_caption: bool) -> list[
         content = json.loads(path.read_text(encoding="utf-8"))
         captions: dict[int, list[str]] = {}
         for annotation in content["annotations"]:
-            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]).strip())
+            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"] or "").strip())
         images = sorted(content["images"], key=lambda image: image["id"])
         rows: list[Row] = []
         for image in images:
@@ -189,22 +199,56 @@ def _parquet_rows(path: Path, start: int, stop: int, root: Path) -> Iterator[Fou
 
 def _hub_units(name: str, root: Path | None) -> list[Unit]:
     import datasets
+    from datasets.exceptions import DatasetsError
 
     location, _, split = name.partition("@")
-    stream = datasets.load_dataset(location, split=split or "train", streaming=True)
+    try:
+        stream = datasets.load_dataset(location, split=split or "train", streaming=True)
+    except (OSError, ValueError, DatasetsError) as error:
+        raise DatasetError(f"cannot open hf:{name}: {error}") from error
     for column, feature in (stream.features or {}).items():
         if isinstance(feature, datasets.Image):
             stream = stream.cast_column(column, datasets.Image(decode=False))
+    local = Path(location).exists()
 
     def reader(index: int) -> Callable[[], Iterator[Found]]:
-        return lambda: _hub_rows(stream.shard(stream.num_shards, index), f"{location}:{index}", root)
+        shard = stream.shard(stream.num_shards, index)
+        return lambda: _hub_rows(shard, f"{location}:{index}", root, local)
 
     return [Unit(f"{name}[{index}/{stream.num_shards}]", reader(index)) for index in range(stream.num_shards)]
 
 
-def _hub_rows(shard: Any, prefix: str, root: Path | None) -> Iterator[Found]:
+def _hub_rows(shard: Any, prefix: str, root: Path | None, local: bool) -> Iterator[Found]:
     for number, columns in enumerate(shard):
-        yield found_row(columns, key=f"{prefix}:{number}", image_root=root, source=prefix)
+        key = f"{prefix}:{number}"
+        try:
+            for name in (name for name in PICTURE_COLUMNS if name in columns):
+                columns[name] = _fetched(columns[name], local or root is not None)
+        except RejectedSample as reject:
+            yield Reject(key, reject.reason, reject.detail)
+            continue
+        yield found_row(columns, key=key, image_root=root, source=prefix)
+
+
+def _fetched(value: Any, trusted: bool) -> Any:
+    """A picture of a stream, read where the stream only names it. Raises: RejectedSample.
+
+    A data set from elsewhere may name its own files, not those of this machine.
+    """
+    path = value.get("path") if isinstance(value, dict) and not value.get("bytes") else value
+    if not isinstance(path, str) or not path:
+        return value
+    if path.split("::")[-1].startswith(("hf://", "https://")):
+        from datasets.utils.file_utils import xopen
+
+        try:
+            with xopen(path, "rb") as file:
+                return file.read()
+        except (OSError, ValueError) as error:
+            raise RejectedSample("missing_file", f"{path}: {error}") from error
+    if not trusted:
+        raise RejectedSample("unsafe_path", f"{path} is a file of this machine; image_root allows such rows")
+    return value
 
 
 def found_row(columns: dict[str, Any], *, key: str, image_root: Path | None, source: str) -> Found:
