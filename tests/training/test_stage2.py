@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ from training.base_model import load_text, load_unet, load_vae
 from training.data.cache import ContentCache, network_hash
 from training.data.rows import Row
 from training.data.samples import Triple
+from training.errors import ConfigError
 from training.gm_unet import widen
+from training.stage1.validation import load_pictures
 from training.stage2.latents import LatentEncoder
 from training.stage2.objective import Noise, denoising_loss, draw_noise
 from training.stage2.text import CaptionEncoder
 from training.stage2.trainer import Stage2Task, run
+from training.stage2.validation import load_cases
 
 CPU = torch.device("cpu")
 ALPHAS = alphas_cumprod()
@@ -269,6 +273,35 @@ def test_validation_pictures_and_prompts_of_the_papers_flags(
         )
     )
     assert (tmp_path / "stage2" / "validation" / "step-00000001.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"validation_image_dir": "{tmp}"}, "holds 0 pictures"),
+        ({"validation_prompts": ["a"]}, "give --validation_image_dir"),
+        ({"scheduler_config": "{tmp}/configs"}, "not readable"),
+        ({"validation_prompt_file": "{tmp}/p.txt", "validation_image_dir": "{photos}"}, "p.txt"),
+    ],
+)
+def test_a_mistake_in_the_validation_flags_stops_the_run_before_it_starts(
+    stage2: Callable[..., Any], photos: Path, tmp_path: Path, flags: dict[str, Any], message: str
+) -> None:
+    places = {"{tmp}": str(tmp_path), "{photos}": str(photos)}
+    for place, path in places.items():
+        flags = {k: v.replace(place, path) if isinstance(v, str) else v for k, v in flags.items()}
+    with pytest.raises(ConfigError, match=message):
+        run(stage2(validation_steps=2, **flags))
+    assert not (tmp_path / "stage2").exists()
+
+
+def test_an_unreadable_validation_picture_is_left_out(
+    stage1: Callable[..., Any], stage2: Callable[..., Any], photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "pictures")
+    (tmp_path / "pictures" / "a.png").write_bytes(b"<html>")
+    assert len(load_cases(stage2(validation_image_dir=tmp_path / "pictures", validation_samples=3))) == 2
+    assert len(load_pictures(stage1(validation_image_dir=tmp_path / "pictures"))) == 6
 
 
 def test_data_workers_change_nothing(stage2: Callable[..., Any], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -10,11 +11,13 @@ from torch import Tensor
 from training.config import Stage1Config
 from training.data.decode import decode_sdr, read_bytes
 from training.data.sources import PICTURES
-from training.errors import ConfigError
+from training.errors import ConfigError, RejectedSample
 from training.pictures import from_image, png, replace_file, stack_rows, strip
 from training.stage1.losses import reconstruction_loss
 from training.stage1.model import Stage1Model
 from training.trackers import Trackers
+
+logger = logging.getLogger(__name__)
 
 MAX_PICTURES = 8
 STRIDE = 8
@@ -25,15 +28,13 @@ class Stage1Validation:
 
     def __init__(self, config: Stage1Config) -> None:
         self.config = config
-        self.pictures: list[Tensor] | None = None
+        self.pictures = load_pictures(config) if config.validation_steps else []
 
     @torch.no_grad()
     def run(
         self, step: int, model: Stage1Model, trackers: Trackers, device: torch.device
     ) -> dict[str, float]:
         """Write `validation/step-<n>.png` and return the figures."""
-        if self.pictures is None:
-            self.pictures = load_pictures(self.config)
         if not self.pictures:
             return {}
         strips, losses, peaks = [], [], []
@@ -66,9 +67,15 @@ def load_pictures(config: Stage1Config) -> list[Tensor]:
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not files:
         raise ConfigError(f"validation_image_dir {folder} holds no pictures")
-    loaded = []
-    for file in files[:MAX_PICTURES]:
-        picture = decode_sdr(read_bytes(file))
+    loaded: list[Tensor] = []
+    for file in files:
+        if len(loaded) == MAX_PICTURES:
+            break
+        try:
+            picture = decode_sdr(read_bytes(file), min_side=STRIDE)
+        except RejectedSample as reject:
+            logger.warning("validation picture %s left out: %s", file, reject)
+            continue
         scale = min(1.0, config.resolution / min(picture.size))
         loaded.append(
             from_image(picture.resize((round(picture.width * scale), round(picture.height * scale))))

@@ -52,13 +52,12 @@ class Stage2Validation:
         self.vae = vae
         self.captions = captions
         self.alphas = alphas
-        self.cases: list[Case] | None = None
+        self.cases = load_cases(config) if config.validation_steps else []
+        self._scheduler()
 
     @torch.no_grad()
     def run(self, step: int, unet: Any, trackers: Trackers, device: torch.device) -> dict[str, float]:
         """Write `validation/step-<n>.png` and return the figures."""
-        if self.cases is None:
-            self.cases = load_cases(self.config)
         if not self.cases:
             return {}
         results = [self._run_case(number, case, unet, device) for number, case in enumerate(self.cases)]
@@ -78,9 +77,8 @@ class Stage2Validation:
             return unet(sample, t, encoder_hidden_states=context).sample
 
         noise = normal(config.seed, "validation", [number], latent.shape[1:]).to(device)
-        scheduler = make_scheduler("euler", self.alphas, config.prediction_type, config.scheduler_config)
         result = sample_gain_map(
-            network, latent, noise, scheduler, config.validation_sampling_steps, config.seed
+            network, latent, noise, self._scheduler(), config.validation_sampling_steps, config.seed
         )
         coded = decode_latent(self.vae, result).cpu()
         gain_map = config.coding.to_gain_map(coded, spec=config.spec)
@@ -90,6 +88,10 @@ class Stage2Validation:
             values = self._figures(case.sdr, hdr, case.gain_map)
             values["val_loss"] = self._probe(network, latent, case.gain_map.to(device), noise)
         return strip(case.sdr[0], coded[0], hdr[0], config.gamut), values
+
+    def _scheduler(self) -> Any:
+        config = self.config
+        return make_scheduler("euler", self.alphas, config.prediction_type, config.scheduler_config)
 
     def _figures(self, sdr: Tensor, hdr: Tensor, gain_map: Tensor) -> dict[str, float]:
         truth = merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.config.spec)
@@ -134,6 +136,8 @@ def load_cases(config: Stage2Config) -> list[Case]:
             case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None
         ]
     if config.validation_image_dir is None:
+        if config.validation_prompts or config.validation_prompt_file:
+            raise ConfigError("validation prompts need pictures to go with; give --validation_image_dir")
         return []
     folder = Path(config.validation_image_dir)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
@@ -143,7 +147,8 @@ def load_cases(config: Stage2Config) -> list[Case]:
             f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up"
         )
     pairs = list(zip(files, prompts, strict=False))[: config.validation_samples]
-    return [Case(file.stem, prompt, _cropped(file, config)[0], None) for file, prompt in pairs]
+    cases = (_picture_case(file, prompt, config) for file, prompt in pairs)
+    return [case for case in cases if case is not None]
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
@@ -163,6 +168,14 @@ def average(results: Sequence[dict[str, float]]) -> dict[str, float]:
     return {
         name: sum(v[name] for v in results if name in v) / sum(name in v for v in results) for name in names
     }
+
+
+def _picture_case(file: Path, prompt: str, config: Stage2Config) -> Case | None:
+    try:
+        return Case(file.stem, prompt, _cropped(file, config)[0], None)
+    except RejectedSample as reject:
+        logger.warning("validation picture %s left out: %s", file, reject)
+        return None
 
 
 def _triple_case(row: Row | Reject, config: Stage2Config) -> Case | None:
