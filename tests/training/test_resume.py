@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,12 @@ def test_the_8_bit_optimiser_resumes_too(configs: Configs, tmp_path: Path) -> No
     )
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_the_8_bit_optimiser_without_its_library_stops_before_anything_is_written(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        run_stage2(configs["stage2"](output_dir=tmp_path / "run", use_8bit_adam=True))
+    assert not (tmp_path / "run").exists()
