@@ -44,9 +44,9 @@ def test_half_precision_trains_nearly_the_same_and_resumes_exactly(
     AcceleratorState._reset_state(reset_partial_state=True)
     if precision == "fp16":
         request.getfixturevalue("fp16_on_cpu")
-    half = {"mixed_precision": precision, "max_train_steps": 8, "checkpointing_steps": 8}
+    half = {"mixed_precision": precision, "max_train_steps": 16, "checkpointing_steps": 16}
     run(make(output_dir=tmp_path / "whole", **half))
-    run(make(output_dir=tmp_path / "parts", **{**half, "max_train_steps": 6}))
+    run(make(output_dir=tmp_path / "parts", **{**half, "max_train_steps": 10}))
     run(make(output_dir=tmp_path / "parts", resume_from_checkpoint="latest", **half))
     whole, parts = final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts")
     assert whole.keys() == parts.keys()
