@@ -13,7 +13,7 @@ from ..gm_core.tone import full_size_map
 from .engine import vae as vae_engine
 from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
-from .tensors import same_batch, to_bchw, to_image
+from .tensors import same_batch, to_image, to_sdr
 
 
 def tile_inputs() -> list[io.Int.Input]:
@@ -89,7 +89,7 @@ class GainMapDecode(io.ComfyNode):
         info = samples.get(INFO_KEY) or GainMapModelInfo()
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
-            small, sdr = same_batch(samples=coded, guide=to_bchw(guide, "guide"))
+            small, sdr = same_batch(samples=coded, guide=to_sdr(guide, "guide"))
             net = samples.get(TONE_KEY)
             coded = full_size_map(small, sdr, coding=info.coding, net=net, strength=tone_correction)
         gain_map = info.coding.to_gain_map(coded, spec=info.spec)

@@ -64,10 +64,11 @@ class SaveGainMap(io.ComfyNode):
         maps = to_bchw(gain_map, "gain_map")
 
         def encode(number: int) -> tuple[bytes, str]:
-            nan = int(torch.isnan(maps[number]).sum())
+            nan, infinite = (int(fault(maps[number]).sum()) for fault in (torch.isnan, torch.isinf))
             coded = coding.from_gain_map(maps[number].nan_to_num(posinf=1.0), spec=spec)
             data = encode_png16(pixels(coded), text=text)
-            return data, f"{nan} NaN -> no gain" if nan else ""
+            replaced = (nan and f"{nan} NaN -> no gain", infinite and f"{infinite} infinite -> strongest or none")
+            return data, ", ".join(filter(None, replaced))
 
         return report(save_batch(maps, filename_prefix, ".png", encode))
 

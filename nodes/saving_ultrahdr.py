@@ -112,8 +112,9 @@ class SaveUltraHDR(io.ComfyNode):
 
         def encode(number: int) -> tuple[bytes, str]:
             picture, replaced = cleaned(linear[number])
+            shown, faulty = cleaned(base[number], keep_negative=True)
             data = encode_ultrahdr(
-                sdr=np.clip(cleaned(base[number])[0], 0.0, 1.0),
+                sdr=np.clip(shown, 0.0, 1.0),
                 hdr=picture,
                 quality=quality,
                 gain_map_quality=gain_map_quality,
@@ -121,7 +122,7 @@ class SaveUltraHDR(io.ComfyNode):
                 primaries=save_as,
                 exif=exif,
             )
-            return data, replaced
+            return data, "; ".join(filter(None, (replaced, faulty and f"sdr: {faulty}")))
 
         return report(save_batch(linear, filename_prefix, ".jpg", encode))
 

@@ -27,6 +27,18 @@ def to_bchw(image: torch.Tensor, name: str) -> torch.Tensor:
     return picture[:, :3].expand(-1, 3, -1, -1).contiguous()
 
 
+def to_sdr(image: torch.Tensor, name: str) -> torch.Tensor:
+    """IMAGE -> float32 [B,3,H,W] in [0,1] that a model can look at.
+
+    Raises:
+        GainMapError: not a picture batch, or pixels that are no numbers.
+    """
+    picture = to_bchw(image, name)
+    if not torch.isfinite(picture).all():
+        raise GainMapError(f"{name}: the picture holds NaN or infinite pixels; the model cannot read it.")
+    return picture.clamp(0.0, 1.0)
+
+
 def to_image(picture: torch.Tensor) -> torch.Tensor:
     """[B,C,H,W] -> IMAGE [B,H,W,C], float32, contiguous, on the CPU."""
     return picture.detach().to("cpu", torch.float32).movedim(1, -1).contiguous()

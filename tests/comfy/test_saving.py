@@ -97,9 +97,17 @@ def test_nan_and_inf_reach_no_file_silently(save, read, node_id) -> None:
     hdr = hdr_picture(peak=1.0)
     hdr[0, 0, 0, 0], hdr[0, 1, 1, 1] = float("nan"), float("inf")
     (path,), warnings = save(node_id, hdr)
-    assert len(warnings) == 1 and "1 NaN" in warnings[0] and path.name in warnings[0]
+    assert len(warnings) == 1 and path.name in warnings[0]
+    assert "1 NaN" in warnings[0] and "1 infinite" in warnings[0]
     if path.suffix != ".png":
         assert np.isfinite(read(path).hdr).all()
+
+
+def test_faulty_pixels_of_the_sdr_picture_are_named(host) -> None:
+    sdr = hdr_picture(peak=1.0)
+    sdr[0, 0, 0, 0], sdr[0, 1, 1, 1] = float("nan"), -0.01
+    (warning,) = host.call("GMHDRSaveUltraHDR", sdr=sdr, hdr=hdr_picture()).ui["text"]
+    assert warning.endswith("sdr: 1 NaN -> 0")
 
 
 @pytest.mark.parametrize("node_id", SAVERS)

@@ -109,11 +109,15 @@ def test_an_ordinary_model_is_refused(host, loaded) -> None:
         host.call("GMHDRUpconvertSampler", gm_model=other, vae=loaded[1], image=picture(1, 64, 64, 3))
 
 
-def test_nan_in_the_picture_is_refused(upconvert) -> None:
+@pytest.mark.parametrize("fault", ["nan", "inf", "-inf"])
+def test_faulty_pixels_are_refused(host, loaded, upconvert, fault) -> None:
     image = picture(1, 64, 64, 3)
-    image[0, 3, 3, 0] = float("nan")
-    with pytest.raises(ValueError, match="image: .*NaN"):
+    samples = upconvert(image)
+    image[0, 3, 3, 0] = float(fault)
+    with pytest.raises(ValueError, match="image: .*NaN or infinite"):
         upconvert(image)
+    with pytest.raises(ValueError, match="guide: .*NaN or infinite"):
+        host.call("GMHDRDecode", samples=samples, vae=loaded[1], guide=image)
 
 
 @pytest.mark.parametrize("shape", [(0, 8, 8, 3), (8, 8, 3), (1, 8, 8, 2)])
