@@ -15,7 +15,7 @@ demo:
 
 convert:
 	$(if $(and $(IN),$(OUT)),,$(error Usage: make convert IN=file-or-folder OUT=folder))
-	@$(HOST) run -m scripts.convert --input "$(IN)" --output "$(OUT)"
+	@$(HOST) run -m scripts.convert --input="$$IN" --output="$$OUT"
 
 test: lint
 	@$(HOST) --tests run -m pytest -m "not slow"

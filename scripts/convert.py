@@ -1,7 +1,8 @@
 """`make convert IN=file-or-folder OUT=folder`: an EXR, an Ultra HDR JPEG and a gain map of every picture.
 
-Pictures are read as 8-bit sRGB, upright; transparency is laid over white. Subfolders are kept. A file that
-cannot be converted is named and skipped; the exit code is 1 then.
+Pictures are read as 8-bit sRGB, upright; transparency is laid over white, and of an animation the first frame
+is taken. Subfolders are kept, hidden ones and links to folders left out. A file that cannot be converted is
+named and skipped; the exit code is 1 then.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from .brightness import brightness, read_exr
 from .comfy_client import WorkflowError, run_workflow
@@ -22,8 +24,10 @@ from .photos import Job, PhotoError, find_photos, plan, prepare, publish
 from .workflow import sdr_to_hdr
 
 
-def convert(server: Server, job: Job, step: Step) -> list[str]:
+def convert(server: Server, job: Job, prefix: str, step: Step) -> list[str]:
     """Converts one picture; returns what its nodes warned of.
+
+    A `prefix` of its own makes ComfyUI save a picture anew that equals the one before.
 
     Raises:
         PhotoError: the picture cannot be read.
@@ -32,7 +36,7 @@ def convert(server: Server, job: Job, step: Step) -> list[str]:
     """
     prepared = server.base / "input" / "photo.png"
     prepare(job.photo, prepared)
-    workflow = sdr_to_hdr(prepared.name, "photo").without("GMHDRSaveRadiance")
+    workflow = sdr_to_hdr(prepared.name, prefix).without("GMHDRSaveRadiance")
     result = run_workflow(server, workflow, step.show)
     for node, target in job.files().items():
         publish(result.file(node), target)
@@ -59,7 +63,7 @@ def convert_while_running(server: Server, waiting: deque[tuple[int, Job]], total
         number, job = waiting.popleft()
         try:
             with Step(f"{number}/{total} {job.photo.name}") as step:
-                warnings = convert(server, job, step)
+                warnings = convert(server, job, f"photo{number}", step)
             for warning in warnings:
                 say(f"    {warning}")
         except (PhotoError, WorkflowError, ServerError, OSError) as error:
@@ -70,11 +74,18 @@ def convert_while_running(server: Server, waiting: deque[tuple[int, Job]], total
     return failed
 
 
+def make_writable(folder: Path) -> None:
+    """Raises OSError, before any picture is converted, where nothing can be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, usage="make convert IN=file-or-folder OUT=folder")
     parser.add_argument("--input", type=Path, required=True, metavar="IN")
     parser.add_argument("--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
+    options.input, options.output = options.input.expanduser(), options.output.expanduser()
     if not options.input.exists():
         parser.error(f"IN={options.input} does not exist")
     if options.output.exists() and not options.output.is_dir():
@@ -91,8 +102,10 @@ def main() -> None:
         sys.exit(f"There is no picture in {source}.")
     start = time.monotonic()
     try:
-        failed = convert_all(plan(photos, source, output))
-    except (PhotoError, ServerError) as error:
+        jobs = plan(photos, source, output)
+        make_writable(output)
+        failed = convert_all(jobs)
+    except (PhotoError, ServerError, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("Interrupted. Pictures converted before are complete.")

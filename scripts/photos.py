@@ -15,6 +15,8 @@ from PIL import Image, ImageCms, ImageOps
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WHITE = (255, 255, 255, 255)
+RESULT_MARK = b"GMHDRMerge"
+HEADER_BYTES = 1 << 16
 
 
 class PhotoError(RuntimeError):
@@ -35,34 +37,62 @@ class Job:
 
 
 def find_photos(source: Path, output: Path) -> list[Path]:
-    """The file itself, or every picture in a folder and below it, but for an output folder inside it."""
-    if source.is_file():
+    """The file itself, or every picture in a folder and below it, but for hidden ones and the output folder.
+
+    Links to folders are not followed. What cannot be read, also a folder, is listed too: it is named later.
+    """
+    if not source.is_dir():
         return [source]
-    found = (path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    inside = source in output.parents
-    return sorted(
-        path for path in found if not path.name.startswith(".") and not (inside and output in path.parents)
-    )
+    found: list[Path] = []
+
+    def add_unreadable(error: OSError) -> None:
+        found.append(Path(error.filename))
+
+    for folder, below, names in os.walk(source, onerror=add_unreadable):
+        below[:] = [name for name in below if not name.startswith(".") and Path(folder, name) != output]
+        shown = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [path for path in shown if path.suffix.lower() in SUFFIXES]
+    return sorted(found)
 
 
 def plan(photos: Sequence[Path], source: Path, output: Path) -> list[Job]:
     """One job per picture; pictures that share a stem keep their suffix in the name: photo_png.exr.
 
     Raises:
-        PhotoError: a picture would be overwritten.
+        PhotoError: a file that is not an earlier result would be overwritten.
     """
     root = source if source.is_dir() else source.parent
+    if output == root:
+        raise PhotoError(f"OUT={output} is where the pictures are: choose another folder.")
     stems = [photo.relative_to(root).with_suffix("") for photo in photos]
     shared = Counter(str(stem).casefold() for stem in stems)
+    taken = set(shared)
     jobs = []
     for photo, stem in zip(photos, stems, strict=True):
-        clash = shared[str(stem).casefold()] > 1
-        name = f"{stem.name}_{photo.suffix.lstrip('.')}" if clash else stem.name
-        jobs.append(Job(photo=photo, target=output / stem.with_name(name)))
-    overwritten = {path for job in jobs for path in job.files().values()} & set(photos)
-    if overwritten:
-        raise PhotoError(f"OUT is where the pictures are: {min(overwritten)} would be overwritten.")
+        if shared[str(stem).casefold()] > 1:
+            stem = free_name(stem, photo.suffix, taken)
+        jobs.append(Job(photo=photo, target=output / stem))
+    targets = {path for job in jobs for path in job.files().values()}
+    foreign = targets & set(photos) | {path for path in targets if not is_absent_or_result(path)}
+    if foreign:
+        raise PhotoError(f"{min(foreign)} would be overwritten: choose another folder for OUT.")
     return jobs
+
+
+def free_name(stem: Path, suffix: str, taken: set[str]) -> Path:
+    """The stem with its suffix as often as nothing else is called so; what is returned is taken."""
+    while str(stem).casefold() in taken:
+        stem = stem.with_name(f"{stem.name}_{suffix.lstrip('.')}")
+    taken.add(str(stem).casefold())
+    return stem
+
+
+def is_absent_or_result(path: Path) -> bool:
+    """Whether there is no such file, or one that tells of the nodes that wrote it."""
+    if not path.exists():
+        return True
+    with path.open("rb") as file:
+        return RESULT_MARK in file.read(HEADER_BYTES)
 
 
 def prepare(photo: Path, destination: Path) -> None:
@@ -72,6 +102,8 @@ def prepare(photo: Path, destination: Path) -> None:
         PhotoError: not a picture, damaged, too large, or not SDR.
     """
     try:
+        if photo.exists() and not photo.is_file() and not photo.is_dir():
+            raise PhotoError("is neither a file nor a folder")
         with Image.open(photo) as opened:
             image = to_rgb(ImageOps.exif_transpose(opened))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -83,7 +115,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise PhotoError("holds floating-point pixels; SDR pictures of 8 or 16 bits are converted")
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) / 257 + 0.5).astype(np.uint8))
+        values = np.asarray(image)
+        if values.max() > 65535:
+            raise PhotoError("holds 32-bit pixels; SDR pictures of 8 or 16 bits are converted")
+        image = Image.fromarray((np.maximum(values, 0) / 257 + 0.5).astype(np.uint8))
     profile = image.info.get("icc_profile")
     if image.has_transparency_data:
         image = image.convert("RGBA")

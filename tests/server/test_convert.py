@@ -39,6 +39,7 @@ def write_odd_pictures(folder: Path) -> dict[str, tuple[int, int]]:
     gradient(40, 24).save(folder / "sub" / "turned.jpg", exif=turned)
     gradient(1, 1).save(folder / "dot.png")
     gradient(300, 8).save(folder / "strip.png")
+    gradient(300, 8).save(folder / "strip copy.png")
     return {
         "same_jpg": (64, 48),
         "same_png": (48, 64),
@@ -48,6 +49,7 @@ def write_odd_pictures(folder: Path) -> dict[str, tuple[int, int]]:
         "sub/turned": (24, 40),
         "dot": (1, 1),
         "strip": (300, 8),
+        "strip copy": (300, 8),
     }
 
 
@@ -56,6 +58,7 @@ def converted(host: Host, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     folder = tmp_path_factory.mktemp("convert")
     expected = write_odd_pictures(folder / "in")
     (folder / "in" / "text.jpg").write_text("no picture")
+    (folder / "in" / "gone.jpg").symlink_to("nowhere.jpg")
     whole = (folder / "in" / "same.png").read_bytes()
     (folder / "in" / "cut.png").write_bytes(whole[: len(whole) // 2])
     done = run_convert(folder / "in", folder / "out")
@@ -82,8 +85,8 @@ def test_nothing_else_is_written(converted: tuple[Path, dict, str, int]) -> None
 def test_bad_files_are_named_and_fail_the_run(converted: tuple[Path, dict, str, int]) -> None:
     _, expected, log, code = converted
     assert code == 1
-    assert f"{len(expected)} of {len(expected) + 2} converted" in log
-    for name in ("text.jpg", "cut.png"):
+    assert f"{len(expected)} of {len(expected) + 3} converted" in log
+    for name in ("text.jpg", "gone.jpg", "cut.png"):
         assert any(name in line and line.startswith("SKIPPED") for line in log.splitlines())
 
 
@@ -91,8 +94,15 @@ def test_the_pictures_themselves_are_never_overwritten(host: Host, tmp_path: Pat
     gradient(8, 8).save(tmp_path / "a.jpg")
     before = (tmp_path / "a.jpg").read_bytes()
     done = run_convert(tmp_path, tmp_path)
-    assert done.returncode == 1 and "would be overwritten" in done.stderr
+    assert done.returncode == 1 and "choose another folder" in done.stderr
     assert (tmp_path / "a.jpg").read_bytes() == before
+
+
+def test_an_output_that_cannot_be_written_is_told_at_once(host: Host, tmp_path: Path) -> None:
+    gradient(8, 8).save(tmp_path / "a.jpg")
+    done = run_convert(tmp_path / "a.jpg", Path("/proc/hdr"))
+    assert done.returncode == 1 and "/proc/hdr" in done.stderr
+    assert "ComfyUI" not in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("source", ["nowhere", "empty"])

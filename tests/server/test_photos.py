@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,35 @@ def test_folders_are_searched_but_for_the_output(tmp_path: Path) -> None:
     wanted = [picture(tmp_path / "a.png"), picture(tmp_path / "sub" / "b.JPG")]
     picture(tmp_path / "hdr" / "old.jpg")
     picture(tmp_path / ".hidden.png")
+    picture(tmp_path / ".thumbnails" / "c.png")
     (tmp_path / "notes.txt").write_text("no picture")
     assert find_photos(tmp_path, tmp_path / "hdr") == wanted
+
+
+def test_what_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def deny(path: str) -> object:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    assert find_photos(tmp_path, tmp_path / "hdr") == [tmp_path / "dangling.png", tmp_path / "locked"]
+
+
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
+    photo = picture(tmp_path / "a.png")
+    assert find_photos(tmp_path, tmp_path / "hdr") == [photo]
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(PhotoError, match="neither a file nor a folder"):
+        prepare(tmp_path / "pipe.png", tmp_path / "prepared.png")
 
 
 def test_shared_stems_keep_their_suffix(tmp_path: Path) -> None:
@@ -40,10 +68,27 @@ def test_shared_stems_keep_their_suffix(tmp_path: Path) -> None:
     assert targets == ["a_jpg", "A_png", "b", "sub/a"]
 
 
+@pytest.mark.parametrize("names", [("a.jpg", "a.png", "a_jpg.webp"), ("a.jpg", "a.JPG", "A.png")])
+def test_every_picture_has_files_of_its_own(tmp_path: Path, names: tuple[str, ...]) -> None:
+    jobs = plan([tmp_path / name for name in names], tmp_path, tmp_path / "out")
+    assert len({str(job.target).casefold() for job in jobs}) == 3
+
+
+def test_the_folder_of_the_pictures_is_no_output(tmp_path: Path) -> None:
+    photo = picture(tmp_path / "a.png")
+    for source in (photo, tmp_path):
+        with pytest.raises(PhotoError, match="where the pictures are"):
+            plan([photo], source, tmp_path)
+
+
 def test_pictures_are_never_overwritten(tmp_path: Path) -> None:
-    photo = picture(tmp_path / "a.jpg")
-    with pytest.raises(PhotoError, match=r"a\.jpg would be overwritten"):
-        plan([photo], photo, tmp_path)
+    """Neither one that is converted nor any other; earlier results are replaced."""
+    photo = picture(tmp_path / "in" / "a.png")
+    other = picture(tmp_path / "out" / "a.jpg")
+    with pytest.raises(PhotoError, match=r"out/a\.jpg would be overwritten"):
+        plan([photo], photo, tmp_path / "out")
+    other.write_bytes(b'{"class_type": "GMHDRMerge"}')
+    assert plan([photo], photo, tmp_path / "out")
 
 
 def test_sixteen_bit_grey_keeps_its_tones(tmp_path: Path) -> None:
@@ -99,6 +144,12 @@ def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
     with pytest.raises(PhotoError, match="truncated"):
         prepare(tmp_path / "cut.jpg", tmp_path / "prepared.png")
+
+
+def test_32_bit_pictures_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), 1 << 20, np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(PhotoError, match="32-bit"):
+        prepare(tmp_path / "deep.tif", tmp_path / "prepared.png")
 
 
 def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
