@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from . import install
 from .cache import build_once, cache_root, fingerprint, locked, mark_complete
+from .console import CommandError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,9 +56,12 @@ def own_host(*, tests: bool) -> Host | None:
 
 
 def require(python: Path, modules: str, requirements: Path) -> None:
-    check = subprocess.run([python, "-c", f"import {modules}"], capture_output=True, text=True)
+    try:
+        check = subprocess.run([python, "-c", f"import {modules}"], capture_output=True, text=True)
+    except OSError as error:
+        raise install.InstallError(f"COMFYUI_PYTHON={python} does not start: {error.strerror}.") from error
     if check.returncode:
-        reason = check.stderr.strip().splitlines()[-1]
+        reason = check.stderr.strip().split("\n")[-1] or f"exit code {check.returncode}"
         raise install.InstallError(
             f"{python} lacks something: {reason}\nSet COMFYUI_PYTHON to the Python that your ComfyUI uses, "
             f"and install there:\n    {python} -m pip install -r {requirements}"
@@ -65,10 +70,10 @@ def require(python: Path, modules: str, requirements: Path) -> None:
 
 def own_python(comfyui: Path) -> Path:
     candidates = [comfyui / name / "bin" / "python" for name in ("venv", ".venv")]
-    named = os.environ.get("COMFYUI_PYTHON")
-    return (
-        Path(named) if named else next((path for path in candidates if path.exists()), Path(sys.executable))
-    )
+    if named := os.environ.get("COMFYUI_PYTHON"):
+        named = os.path.expanduser(named)
+        return Path(shutil.which(named) or named)
+    return next((path for path in candidates if path.exists()), Path(sys.executable))
 
 
 def cached_host(*, tests: bool) -> Host:
@@ -81,8 +86,10 @@ def cached_host(*, tests: bool) -> Host:
         marker = folder / f".tests-{fingerprint([install.TEST_LOCK])}"
         if not marker.exists():
             with locked(folder.with_name(folder.name + ".lock")):
-                install.install_test_requirements(folder)
-                mark_complete(marker)
+                # Another process may have done it meanwhile.
+                if not marker.exists():
+                    install.install_test_requirements(folder)
+                    mark_complete(marker)
     return Host(comfyui=folder / "ComfyUI", python=install.venv_python(folder))
 
 
@@ -115,8 +122,10 @@ def main() -> None:
     options = parser.parse_args()
     try:
         host = ensure_host(tests=options.tests)
-    except install.InstallError as error:
+    except (install.InstallError, CommandError) as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error}\nThe cache {cache_root()} could not be used; GMHDR_CACHE names another folder.")
     except KeyboardInterrupt:
         sys.exit("Interrupted. The next run starts over with what was not finished.")
     if options.command == "run":
