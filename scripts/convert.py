@@ -75,9 +75,12 @@ def convert_while_running(server: Server, waiting: deque[tuple[int, Job]], total
 
 
 def make_writable(folder: Path) -> None:
-    """Raises OSError, before any picture is converted, where nothing can be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    TemporaryFile(dir=folder).close()
+    """Raises PhotoError, before any picture is converted, where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise PhotoError(f"OUT={folder} cannot be written: {error.strerror}") from error
 
 
 def parse_arguments() -> argparse.Namespace:
