@@ -136,13 +136,25 @@ def extract(wheel: Path, prefix: str, destination: Path) -> None:
 
 
 def fix_torch_extensions(python: Path) -> None:
-    """Makes PyPI's torchvision and torchaudio, which are CUDA builds, load beside a CPU build of torch."""
-    query = "import sysconfig, torch; print(torch.version.cuda or '', sysconfig.get_path('purelib'), sep='|')"
-    answer = subprocess.run([str(python), "-c", query], capture_output=True, text=True, check=True).stdout
-    cuda, packages = answer.strip().split("|")
-    if cuda:
-        return
-    for library in (Path(packages) / "torchaudio" / "lib").glob("*.so"):
-        library.unlink()
-    shutil.copy(TORCH_FIXUPS, packages)
-    (Path(packages) / "torch_cpu_fixups.pth").write_text(f"import {TORCH_FIXUPS.stem}\n")
+    """Makes PyPI's torchvision and torchaudio, which are CUDA builds, load beside a CPU build of torch.
+
+    Those that load, such as CPU builds of their own, are left alone: operators that the fix-ups declare must
+    not be declared twice.
+    """
+    packages = site_packages(python)
+    if not loads(python, "torchvision"):
+        shutil.copy(TORCH_FIXUPS, packages)
+        (packages / "torch_cpu_fixups.pth").write_text(f"import {TORCH_FIXUPS.stem}\n")
+    if not loads(python, "torchaudio"):
+        for library in (packages / "torchaudio" / "lib").glob("*.so"):
+            library.unlink()
+
+
+def site_packages(python: Path) -> Path:
+    query = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    answer = subprocess.run([python, "-c", query], capture_output=True, text=True, check=True).stdout
+    return Path(answer.strip())
+
+
+def loads(python: Path, module: str) -> bool:
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True).returncode == 0
