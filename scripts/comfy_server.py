@@ -20,7 +20,7 @@ from pathlib import Path
 from .console import Step
 from .host import ROOT, Host
 
-READY_SECONDS = 180
+READY_SECONDS = 600
 STOP_SECONDS = 15
 POLL_SECONDS = 0.1
 GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
