@@ -25,7 +25,7 @@ from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.gain_map import merge_hdr
 from gm_core.resample import resize_to_working
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone import full_size_map
+from gm_core.tone import finished_gain_map
 from scripts.comfy_server import device_arguments
 from scripts.host import ROOT, Host
 
@@ -94,8 +94,8 @@ def measure_stages(host: Host, photo: Path) -> list[Figure]:
     taken["encode"], latent = seconds(lambda: engine.vae_engine.encode(engine.vae, small.movedim(1, -1)))
     taken["sampling"], sampled = seconds(lambda: sample(engine, latent, info.steps or 30))
     taken["decode"], coded = seconds(lambda: engine.vae_engine.decode(engine.vae, sampled))
-    taken["upsample"], full = seconds(lambda: upsample(engine, coded, sdr))
-    taken["merge"], hdr = seconds(lambda: merge(full, sdr, info))
+    taken["upsample"], gain_map = seconds(lambda: upsample(engine, coded, sdr))
+    taken["merge"], hdr = seconds(lambda: merge_hdr(sdr=sdr, gain_map=gain_map, spec=info.spec))
     taken["save"], _ = seconds(lambda: save(sdr, hdr))
     return [at_most(name, taken[name], limit, "s") for name, limit in LIMITS.items()]
 
@@ -110,11 +110,7 @@ def sample(engine: Engine, latent: torch.Tensor, steps: int) -> torch.Tensor:
 def upsample(engine: Engine, coded: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
     """As GM VAE Decode does it, tones corrected."""
     net = engine.unet.get_attachment(engine.load.TONE_KEY)
-    return full_size_map(coded, sdr, coding=engine.load.model_info(engine.unet).coding, net=net)
-
-
-def merge(coded: torch.Tensor, sdr: torch.Tensor, info: Any) -> torch.Tensor:
-    return merge_hdr(sdr=sdr, gain_map=info.coding.to_gain_map(coded, spec=info.spec), spec=info.spec)
+    return finished_gain_map(coded, sdr, engine.load.model_info(engine.unet), net=net)
 
 
 def save(sdr: torch.Tensor, hdr: torch.Tensor) -> None:

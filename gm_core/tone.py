@@ -15,6 +15,8 @@ from torch.nn.functional import interpolate
 
 from .errors import GainMapError, ModelFileError
 from .gain_coding import GainCoding
+from .gain_map import limit_darkening
+from .model_info import GainMapModelInfo
 from .resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
 from .tone_curves import KNOTS, ToneCurves, fit_curves
 from .tone_statistics import STATISTICS, picture_statistics
@@ -112,6 +114,19 @@ def full_size_map(
         return upsample_gain_map(small, sdr)
     corrected = corrected_map(small, sdr, coding=coding, net=net)
     return corrected if strength == 1 else upsample_gain_map(small, sdr).lerp_(corrected, strength)
+
+
+def finished_gain_map(
+    small: Tensor, sdr: Tensor, info: GainMapModelInfo, *, net: ToneNet | None = None, strength: float = 1.0
+) -> Tensor:
+    """From the coded map `[B,3,h,w]` that a model painted to the gain map `[B,3,H,W]` of Eq. (1), no darker
+    than the model's coding allows. Other arguments and errors as `full_size_map`.
+    """
+    coded = full_size_map(small, sdr, coding=info.coding, net=net, strength=strength)
+    gain_map = info.coding.to_gain_map(coded, spec=info.spec)
+    if info.coding.darkest >= 1:
+        return gain_map
+    return limit_darkening(sdr=sdr, gain_map=gain_map, darkest=info.coding.darkest, spec=info.spec)
 
 
 def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNet) -> Tensor:

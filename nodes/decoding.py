@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.gain_map import limit_darkening
 from ..gm_core.model_info import GainMapModelInfo
-from ..gm_core.tone import full_size_map
+from ..gm_core.tone import finished_gain_map
 from .engine import vae as vae_engine
 from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
@@ -91,12 +90,9 @@ class GainMapDecode(io.ComfyNode):
         if guide is not None:
             small, sdr = same_batch(samples=coded, guide=to_sdr(guide, "guide"))
             net = samples.get(TONE_KEY)
-            coded = full_size_map(small, sdr, coding=info.coding, net=net, strength=tone_correction)
-        gain_map = info.coding.to_gain_map(coded, spec=info.spec)
-        if guide is not None and info.coding.darkest < 1:
-            gain_map = limit_darkening(
-                sdr=sdr, gain_map=gain_map, darkest=info.coding.darkest, spec=info.spec
-            )
+            gain_map = finished_gain_map(small, sdr, info, net=net, strength=tone_correction)
+        else:
+            gain_map = info.coding.to_gain_map(coded, spec=info.spec)
         return io.NodeOutput(to_image(gain_map), info.spec.qmax, info.gamut)
 
 

@@ -11,13 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gm_core.gain_map import limit_darkening, merge_hdr
+from gm_core.gain_map import merge_hdr
 from gm_core.model_info import GainMapModelInfo
 from gm_core.resample import resize_to_working
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone import ToneNet, full_size_map
+from gm_core.tone import ToneNet, finished_gain_map
 from gm_core.unet_keys import to_diffusers
 
 from .autoencoder import TinyAutoencoder
@@ -54,15 +54,8 @@ class BuiltinModel:
         latent = sample_gain_map(Denoiser(network, self.info.prediction), condition, noise, sigmas)
         return self.autoencoder.decoder(latent).clamp(0, 1)
 
-    @torch.no_grad()
-    def full_size_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
-        """The coded map `[B,3,H,W]` in [0,1] at the size of `sdr`, its tones corrected."""
-        small = self.coded_gain_map(sdr, steps=steps, seed=seed)
-        return full_size_map(small, sdr, coding=self.info.coding, net=self.tone_net)
-
     def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
         """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
-        spec, coding = self.info.spec, self.info.coding
-        gain_map = coding.to_gain_map(self.full_size_map(sdr, steps=steps, seed=seed), spec=spec)
-        gain_map = limit_darkening(sdr=sdr, gain_map=gain_map, darkest=coding.darkest, spec=spec)
-        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
+        small = self.coded_gain_map(sdr, steps=steps, seed=seed)
+        gain_map = finished_gain_map(small, sdr, self.info, net=self.tone_net)
+        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)

@@ -88,6 +88,12 @@ CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] 
 )
 
 
+def expose_plainly(rng: np.random.Generator, scene: Array) -> Array:
+    """Scales a scene so that next to nothing of it lies above 1.0 = white, and clips it there."""
+    top = float(np.quantile(scene.max(axis=-1), 1 - 10 ** rng.uniform(-4.5, -3)))
+    return np.clip(scene / max(top * 2 ** rng.uniform(0, 0.6), 1e-6), 0, 1).astype(np.float32)
+
+
 def expose(rng: np.random.Generator, scene: Array) -> Array:
     """Scales a scene so that 0.5 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`."""
     share = np.exp(rng.uniform(np.log(0.005), np.log(0.30)))
@@ -133,10 +139,14 @@ def saturate(rng: np.random.Generator, sdr: Array) -> Array:
     return np.clip(luma + (sdr - luma) * rng.uniform(0.8, 1.25), 0, 1)
 
 
-def render_sdr(rng: np.random.Generator, hdr: Array) -> Array:
-    """The undamaged display-encoded picture `[H,W,3]` in [0,1] that a random camera makes of a scene."""
+def render_sdr(rng: np.random.Generator, hdr: Array, *, plain: float = 0.0) -> Array:
+    """The undamaged display-encoded picture `[H,W,3]` in [0,1] that a random camera makes of a scene: one
+    that does nothing but clip with a probability of `plain` at least.
+    """
     weights = np.array([weight for weight, _ in CURVES])
     make_curve = CURVES[rng.choice(len(CURVES), p=weights / weights.sum())][1]
+    if rng.random() < plain:
+        make_curve = clip_curve
     seen = local_compression(rng, hdr) if rng.random() < 0.2 else hdr
     sdr = apply_curve(rng, seen, make_curve(rng, seen))
     if rng.random() < 0.3:

@@ -4,20 +4,26 @@ truth.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .panoramas import load_panorama, random_view, render_view
-from .rendering import anchor_midtones, damage, expose, log_gain, optics, render_sdr
+from .panoramas import View, load_panorama, random_view, render_view
+from .rendering import anchor_midtones, damage, expose, expose_plainly, log_gain, optics, render_sdr
 
 Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
 HIGHLIGHT_CONTRAST = 3.0
 """How much brighter a view's brightest 2 % are than its brightest 30 % if it has high dynamic range."""
+PLAIN_SHARE, PLAIN_CURVES = 0.06, 0.6
+"""Share of samples with nothing above white, without which a picture that clips nothing would pass for a
+compressed one; and of those the least share that keep their tones as they are.
+"""
 SCENE_SIDE, KEPT_SIDE = 256, 128
 """Pixels per side at which a camera photographs a scene, and of the area-averaged copy that is kept."""
 
@@ -33,6 +39,14 @@ class Sample:
     def coded(self) -> Array:
         """The gain map `[S,S,3]` in [0,1] that the autoencoder carries."""
         return code_gain(self.gain)
+
+
+class Glimpse(NamedTuple):
+    """A small look at a panorama `[H,W,3]`: `light` `[32,32]` is the brightest channel of `view`."""
+
+    panorama: Array
+    view: View
+    light: Array
 
 
 class Scenes:
@@ -51,15 +65,16 @@ class Scenes:
         self.photos = [load_photo(path) for path in photos]
         self.photo_share = photo_share if photos else 0.0
 
-    def crop(self, rng: np.random.Generator, size: int) -> Array:
-        """A random linear-light picture `[size,size,3]`, arbitrary exposure, seen through a lens.
+    def crop(self, rng: np.random.Generator, size: int, *, plain: bool = False) -> Array:
+        """A random linear-light picture `[size,size,3]`, arbitrary exposure, seen through a lens; `plain`:
+        preferably one of little range.
 
         Few scenes are easily learned by heart, and with them how bright each thing in them really is. So a
         scene also comes under other light, with other contrast, and as a double exposure with another one.
         """
-        crop = self._view(rng, size)
+        crop = self._view(rng, size, plain)
         if rng.random() < 0.35:
-            other = self._view(rng, size)
+            other = self._view(rng, size, plain)
             level = [np.quantile(picture, 0.9) + 1e-6 for picture in (crop, other)]
             crop, other = crop / level[0], other / level[1] * np.float32(2 ** rng.uniform(-2, 2))
             crop = beside(rng, crop, other) if rng.random() < 0.5 else crop + other
@@ -67,22 +82,30 @@ class Scenes:
         crop = crop ** np.float32(rng.uniform(0.85, 1.18))
         return optics(rng, crop) if rng.random() < 0.5 else crop
 
-    def _view(self, rng: np.random.Generator, size: int) -> Array:
+    def _view(self, rng: np.random.Generator, size: int, plain: bool) -> Array:
         if rng.random() < self.photo_share:
             view = crop_photo(rng, self.photos[rng.integers(len(self.photos))], size)
         else:
-            view = self._panorama_view(rng, size)
+            view = (self._plain_view if plain else self._lit_view)(rng, size)
         return view[:, ::-1] if rng.random() < 0.5 else view
 
-    def _panorama_view(self, rng: np.random.Generator, size: int) -> Array:
-        """Mostly one with a window, lamp, sun or sky in it: the rest of a scene has little range to learn."""
-        tries = 4 if rng.random() < 0.6 else 1
-        for _ in range(tries):
+    def _glimpses(self, rng: np.random.Generator, count: int) -> Iterator[Glimpse]:
+        for _ in range(count):
             panorama, view = self.panoramas[rng.integers(len(self.panoramas))], random_view(rng)
-            light = render_view(panorama, view, 32, 32).max(axis=-1)
-            if np.quantile(light, 0.98) > HIGHLIGHT_CONTRAST * np.quantile(light, 0.7):
+            yield Glimpse(panorama, view, render_view(panorama, view, 32, 32).max(axis=-1))
+
+    def _lit_view(self, rng: np.random.Generator, size: int) -> Array:
+        """Mostly one with a window, lamp, sun or sky in it: the rest of a scene has little range to learn."""
+        for seen in self._glimpses(rng, 4 if rng.random() < 0.6 else 1):
+            if np.quantile(seen.light, 0.98) > HIGHLIGHT_CONTRAST * np.quantile(seen.light, 0.7):
                 break
-        return render_view(panorama, view, size, size)
+        return render_view(seen.panorama, seen.view, size, size)
+
+    def _plain_view(self, rng: np.random.Generator, size: int) -> Array:
+        """The one with the least range of up to eight."""
+        few = self._glimpses(rng, int(rng.integers(1, 9)))
+        seen = min(few, key=lambda one: np.quantile(one.light, 0.99) / (np.quantile(one.light, 0.5) + 1e-6))
+        return render_view(seen.panorama, seen.view, size, size)
 
 
 def beside(rng: np.random.Generator, left: Array, right: Array) -> Array:
@@ -133,8 +156,12 @@ def make_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
 
     The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
     """
-    hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
-    sdr = render_sdr(rng, hdr)
+    if rng.random() < PLAIN_SHARE:
+        hdr = expose_plainly(rng, scenes.crop(rng, SCENE_SIDE, plain=True))
+        sdr = render_sdr(rng, hdr, plain=PLAIN_CURVES)
+    else:
+        hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
+        sdr = render_sdr(rng, hdr)
     gain = log_gain(sdr, anchor_midtones(sdr, hdr))
     return Sample(sdr=damage(rng, sdr), gain=gain.astype(np.float32))
 
