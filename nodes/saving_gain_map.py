@@ -67,8 +67,8 @@ class SaveGainMap(io.ComfyNode):
             nan, infinite = (int(fault(maps[number]).sum()) for fault in (torch.isnan, torch.isinf))
             coded = coding.from_gain_map(maps[number].nan_to_num(posinf=1.0), spec=spec)
             data = encode_png16(pixels(coded), text=text)
-            replaced = (nan and f"{nan} NaN -> no gain", infinite and f"{infinite} infinite -> end of range")
-            return data, ", ".join(filter(None, replaced))
+            replaced = {f"{nan} NaN -> no gain": nan, f"{infinite} infinite -> end of range": infinite}
+            return data, ", ".join(text for text, count in replaced.items() if count)
 
         return report(save_batch(maps, filename_prefix, ".png", encode))
 

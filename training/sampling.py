@@ -10,7 +10,11 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Tensor
 
 from gm_core.conditioning import gm_unet_input
@@ -44,11 +48,11 @@ class NodeEuler(EulerDiscreteScheduler):
 
 SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "euler": (NodeEuler, {}),
-    "ddpm": (diffusers.DDPMScheduler, {}),
-    "ddim": (diffusers.DDIMScheduler, {"set_alpha_to_one": False}),
+    "ddpm": (DDPMScheduler, {}),
+    "ddim": (DDIMScheduler, {"set_alpha_to_one": False}),
     # The spacing that a DPM-Solver built from a DDPM configuration takes: 999 ... 13 at 75 steps.
-    "dpm++": (diffusers.DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
-    "pndm": (diffusers.PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
+    "dpm++": (DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
+    "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
 }
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 

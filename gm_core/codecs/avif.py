@@ -12,7 +12,7 @@ from .avif_transform import transforms
 from .frames import frame_codes, frame_picture, opened
 from .image import HDRImage, check_hdr, check_ratio, check_size, reading
 from .libraries import library
-from .sdr_base import orient
+from .sdr_base import turn
 from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, light_level, pq_codes
 
 LOSSLESS = 100
@@ -88,7 +88,7 @@ def decode_avif(data: bytes) -> HDRImage:
         if _ALPHA in data:
             picture.alpha = _alpha(data, picture.hdr.shape[:2])
         for step in transforms(data):
-            orient(picture, step)
+            turn(picture, step)
         picture.metadata |= {"format": "avif", "bits": frame.format.components[0].bits}
         return picture
 

@@ -68,7 +68,11 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
 
 def orient(picture: HDRImage, exif: Image.Exif) -> None:
     """Turn every plane of a picture upright, in place, by the orientation that its Exif block states."""
-    orientation = exif.get(_ORIENTATION, 1)
+    turn(picture, exif.get(_ORIENTATION, 1))
+
+
+def turn(picture: HDRImage, orientation: int) -> None:
+    """Turn every plane of a picture upright, in place, from an Exif orientation."""
     for name in ("hdr", "sdr", "gain_map", "alpha"):
         pixels = getattr(picture, name)
         if pixels is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import comfy.sample
@@ -16,6 +16,7 @@ import comfy.samplers
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError
 from ...gm_core.trajectory import ConstantCondition, Trajectory
@@ -164,8 +165,8 @@ def gain_map_noise(sdr_pass: SDRPass, gm_pass: GainMapPass, start: torch.Tensor)
     """The SDR branch's own noise. Without any its latent is noisy already, which a new gain map is not."""
     noise = sdr_pass.noise_for(start)
     if gm_pass.start is None and not noise.any():
-        return comfy.sample.prepare_noise(start, sdr_pass.seed, sdr_pass.batch_index)
-    return noise
+        noise = comfy.sample.prepare_noise(start, sdr_pass.seed, sdr_pass.batch_index)
+    return cast(torch.Tensor, noise)
 
 
 def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
@@ -175,7 +176,7 @@ def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
     """
     if gm_pass.start is None:
         side = model_info(gm_pass.model).working_side
-        sdr = at_working_size(sdr, side, gm_pass.model.get_attachment(VAE_KEY))
+        sdr = at_working_size(sdr, side, cast(VAE, gm_pass.model.get_attachment(VAE_KEY)))
     return gm_pass.model.model.process_latent_in(sdr)
 
 

@@ -54,8 +54,12 @@ class BuiltinModel:
         latent = sample_gain_map(Denoiser(network, self.info.prediction), condition, noise, sigmas)
         return self.autoencoder.decoder(latent).clamp(0, 1)
 
+    @torch.no_grad()
+    def gain_map(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
+        """The gain map `[B,3,H,W]` of Eq. (1) for an SDR picture of that size."""
+        small = self.coded_gain_map(sdr, steps=steps, seed=seed)
+        return finished_gain_map(small, sdr, self.info, net=self.tone_net)
+
     def __call__(self, sdr: Tensor, *, steps: int = 0, seed: int = 0) -> Tensor:
         """HDR `[B,3,H,W]`, linear with 1.0 = SDR white, for a display-encoded SDR picture in [0,1]."""
-        small = self.coded_gain_map(sdr, steps=steps, seed=seed)
-        gain_map = finished_gain_map(small, sdr, self.info, net=self.tone_net)
-        return merge_hdr(sdr=sdr, gain_map=gain_map, spec=self.info.spec)
+        return merge_hdr(sdr=sdr, gain_map=self.gain_map(sdr, steps=steps, seed=seed), spec=self.info.spec)

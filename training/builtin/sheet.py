@@ -38,7 +38,8 @@ def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
     """
     hdr = align(model(case.sdr), case.truth)
     flat = align(srgb_to_linear(case.sdr), case.truth)
-    tiles = [case.sdr, model.full_size_map(case.sdr)]
+    coded = model.info.coding.from_gain_map(model.gain_map(case.sdr), spec=model.info.spec)
+    tiles = [case.sdr, coded]
     for stops in STOPS:
         tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
     tiles.append(error_map(hdr, case.truth))
