@@ -14,6 +14,8 @@ Gamut = Literal["bt709", "bt2020"]
 Prediction = Literal["eps", "v", "x0"]
 InputOrder = Literal["sdr_gm", "gm_sdr"]
 
+LARGEST_OWN_SIDE = 768
+"""Short side in pixels at which models that state none work on larger pictures."""
 TEXT_CONTEXT_KEY = "gmhdr.text_context"
 _PREFIX = "gmhdr."
 _CHOICES = {"gamut": get_args(Gamut), "prediction": get_args(Prediction), "input_order": get_args(InputOrder)}
@@ -47,6 +49,10 @@ class GainMapModelInfo:
     steps: int = 0
     working_side: int = 0
     training: str = ""
+
+    def side_for(self, height: int, width: int) -> int:
+        """Short side in pixels at which the model works on a picture of this size."""
+        return self.working_side or min(height, width, LARGEST_OWN_SIDE)
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

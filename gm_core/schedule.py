@@ -35,6 +35,12 @@ def timestep_of(sigma: Tensor, alphas: Tensor | None = None) -> Tensor:
     return (sigma.log()[:, None] - table).abs().argmin(dim=1)
 
 
+def sigma_at(t: Tensor, alphas: Tensor | None = None) -> Tensor:
+    """sigma at timesteps that may lie between two of the schedule; interpolated in the logarithm."""
+    table = sigmas(alphas).log()
+    return torch.lerp(table[t.floor().long()], table[t.ceil().long()], t.frac()).exp()
+
+
 def sampling_timesteps(steps: int, spacing: Spacing = "leading") -> Tensor:
     """Integer timesteps [steps], falling, as diffusers spaces them over 1000 (leading with offset 1).
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.model_info import LARGEST_OWN_SIDE
 from ..gm_core.resample import resize_to_working
 from .engine import vae as vae_engine
 from .engine.conditioning import Conditioning, gain_map_text
@@ -14,8 +15,6 @@ from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
 from .engine.upconvert import sample_gain_map
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
 from .tensors import to_image, to_sdr
-
-LARGEST_OWN_SIDE = 768
 
 
 def steps_input() -> io.Int.Input:
@@ -84,7 +83,7 @@ class UpconvertSampler(io.ComfyNode):
         info = model_info(gm_model)
         text = gain_map_text(gm_model, positive, name="positive")
         sdr = to_sdr(image, "image")
-        side = working_side or info.working_side or min(*sdr.shape[-2:], LARGEST_OWN_SIDE)
+        side = working_side or info.side_for(sdr.shape[-2], sdr.shape[-1])
         latent = vae_engine.encode(vae, to_image(resize_to_working(sdr, side)))
         gain_map = sample_gain_map(
             gm_model,

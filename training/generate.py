@@ -30,7 +30,6 @@ from training.stage2.validation import read_prompts
 logger = logging.getLogger(__name__)
 
 DEFAULT_STEPS = 30
-LARGEST_OWN_SIDE = 768
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -218,7 +217,7 @@ def working_side(wanted: int | None, info: GainMapModelInfo, sdr: Tensor) -> int
     """Short side at which the model works on a picture, as the nodes choose it; 0 = the picture's own."""
     if wanted is not None:
         return wanted
-    return info.working_side or min(*sdr.shape[-2:], LARGEST_OWN_SIDE)
+    return info.side_for(sdr.shape[-2], sdr.shape[-1])
 
 
 def _render(

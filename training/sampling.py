@@ -18,8 +18,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Tensor
 
 from gm_core.conditioning import gm_unet_input
-from gm_core.schedule import sigmas as noise_levels
-from gm_core.schedule import x0_from_eps, x0_from_v
+from gm_core.schedule import sigma_at, x0_from_eps, x0_from_v
 from training.errors import ConfigError
 
 
@@ -33,11 +32,8 @@ class NodeEuler(EulerDiscreteScheduler):
     def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:  # type: ignore[override]
         last = len(self.alphas_cumprod) - 1
         times = torch.linspace(last, 0, num_inference_steps)
-        table = noise_levels(self.alphas_cumprod).log()
-        lower = times.floor().long()
-        upper, share = times.ceil().long(), times.frac()
-        levels = torch.lerp(table[lower], table[upper], share).exp()
-        super().set_timesteps(sigmas=[*levels.tolist(), 0.0], device=device)
+        levels = sigma_at(times, self.alphas_cumprod).tolist()
+        super().set_timesteps(sigmas=[*levels, 0.0], device=device)
         self.timesteps = self.timesteps.round()
 
     @property

@@ -49,12 +49,12 @@ def encode_avif(
     picture = check_hdr(hdr)
     if max(picture.shape) > _MAX_SIDE:
         raise ImageWriteError(f"a side of {max(picture.shape)} pixels does not fit an AVIF")
-    codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
     if "primaries" not in signature(imagecodecs.avif_encode).parameters:
         raise ImageWriteError(
             f"imagecodecs {imagecodecs.__version__} cannot tag an AVIF as HDR: "
             "pip install --upgrade imagecodecs (Python 3.11 or newer)"
         )
+    codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
     data = imagecodecs.avif_encode(
         (codes * np.float32((1 << bits) - 1) + np.float32(0.5)).astype(np.uint16),
         level=quality,
