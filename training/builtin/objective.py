@@ -18,7 +18,9 @@ from gm_core.gain_map import GainMapSpec
 from gm_core.metrics import pu21_encode
 from gm_core.tone_statistics import hat_position
 
+from .pool import Batch, LatentPool
 from .samples import LOG2_MAX, LOG2_MIN
+from .unet import noisy_latents, predict_x0, sample_timesteps
 
 GAMMA, OFFSET = GainMapSpec.gamma, GainMapSpec.offset
 WHITE_NITS, TOP = 100.0, math.log2(10.0)
@@ -141,3 +143,35 @@ def fit_small_decoder(
         loss.backward()
         optimiser.step()
     return decoder.requires_grad_(False).eval()
+
+
+class Objective:
+    """Loss of a UNet on a batch."""
+
+    def __init__(
+        self, pool: LatentPool, *, first_step_share: float, picture_weight: float, decoder_steps: int
+    ) -> None:
+        self.generator = pool.generator
+        self.first_step_share, self.picture_weight = first_step_share, picture_weight
+        sizes = [shard["sdr"].shape[-1] for shard in pool.shards.values()]
+        chosen = [s for s in pool.shards.values() if s["sdr"].shape[-1] == min(sizes)][:40]
+        self.decoder = fit_small_decoder(
+            torch.cat([s["gain_map"] for s in chosen]),
+            torch.cat([s["gain_small"] for s in chosen]),
+            steps=decoder_steps,
+            generator=self.generator,
+        )
+        self.scale = PerceptualScale()
+
+    def __call__(self, unet: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and the part of it that is the picture's error in dB."""
+        t = sample_timesteps(len(batch.sdr), self.generator, first_step_share=self.first_step_share)
+        noise = torch.randn(batch.sdr.shape, generator=self.generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = predict_x0(unet, noisy_latents(batch.gain_map, t, noise), t, batch.sdr)
+        seen = self.decoder(predicted.float())
+        decibels = picture_error(self.scale, batch.sdr_small, seen, batch.gain_small).mean()
+        highlights = highlight_error(batch.sdr_small, seen, batch.gain_small).mean()
+        picture = decibels + HIGHLIGHT_WEIGHT * highlights
+        loss = latent_error(predicted.float(), batch.gain_map) + self.picture_weight * picture
+        return loss, decibels.detach()

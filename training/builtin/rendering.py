@@ -28,24 +28,38 @@ def srgb_encode(linear: Array) -> Array:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.power(linear, 1 / 2.4) - 0.055)
 
 
-def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+def encoding(rng: np.random.Generator) -> Curve:
+    """Display light to values of the file, clipped at white: sRGB mostly, else a gamma."""
     if rng.random() < 0.75:
         return srgb_encode
     gamma = rng.uniform(2.0, 2.4)
     return lambda x: np.clip(x, 0, 1) ** (1 / gamma)
 
 
-def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """Mu-law style. Its top fits the scene (all but 5 % to one in 10,000 of the values lie below), or is a
-    fixed light that most scenes do not reach.
+def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    return encoding(rng)
+
+
+def scene_top(rng: np.random.Generator, hdr: Array) -> float:
+    """The light that becomes display white: one that fits the scene (all but 5 % to one in 10,000 of its
+    values lie below), or a fixed one that most scenes do not reach.
     """
-    if rng.random() < 0.6:
-        top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
-        mu = 10 ** rng.uniform(0.8, 3.8)
-    else:
-        top = 2 ** rng.uniform(2.0, np.log2(HDR_PEAK))
-        mu = min(top * 10 ** rng.uniform(0.7, 2.0), 1e4)
+    if rng.random() < 0.5:
+        return max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
+    return float(2 ** rng.uniform(2.0, np.log2(HDR_PEAK)))
+
+
+def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Mu-law style, 5 to 100 times as steep at black as a straight line to its top."""
+    top = scene_top(rng, hdr)
+    mu = np.clip(top * 10 ** rng.uniform(0.7, 2.0), 10, 1e4)
     return lambda x: np.log1p(mu * np.clip(x / top, 0, 1)) / np.log1p(mu)
+
+
+def displayed(rng: np.random.Generator, tone: Curve) -> Curve:
+    """A tone curve of linear display light behind a random exposure, encoded as sRGB or with a gamma."""
+    gain, encode = 2 ** rng.uniform(-1.0, 1.5), encoding(rng)
+    return lambda x: encode(tone(x * gain))
 
 
 def sigmoid_curve(rng: np.random.Generator, hdr: Array) -> Curve:
@@ -55,16 +69,33 @@ def sigmoid_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     return lambda x: np.clip((1 + sigma) * (x * gain) ** n / ((x * gain) ** n + sigma), 0, 1)
 
 
+def reinhard_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Extended Reinhard (2002) with a random white: a shoulder that ends in a clip, or never ends."""
+    white = 2 ** rng.uniform(0.3, 7.0)
+    return displayed(rng, lambda x: x * (1 + x / white**2) / (1 + x))
+
+
 def filmic_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """Extended Reinhard with a random white and display gamma: a shoulder that ends in a clip."""
-    white = 2 ** rng.uniform(0.3, 5.0)
-    gain, gamma = 2 ** rng.uniform(-1.0, 2.0), rng.uniform(1.8, 2.6)
+    """A quotient of two parabolas, as game engines fit them to film: a toe, a straight part, a shoulder."""
+    slope, toe = np.exp(rng.uniform(np.log(0.2), np.log(3.5))), rng.uniform(0.0, 0.4)
+    start, white = rng.uniform(0, 0.1) * slope, 2 ** rng.uniform(1.5, 6.0)
+    quotient = lambda x: x * (x + start) / (x * (x + slope) + toe)  # noqa: E731
+    return displayed(rng, lambda x: quotient(x) / quotient(white))
 
-    def curve(x: Array) -> Array:
-        x = x * gain
-        return np.clip(x * (1 + x / white**2) / (1 + x), 0, 1) ** (1 / gamma)
 
-    return curve
+def exponential_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Film's saturation, `1 - exp(-x)`, above a knee below which nothing changes."""
+    knee = max(rng.uniform(-0.6, 0.9), 0.0)
+    room = 1 - knee
+    shoulder = lambda x: knee + room * (1 - np.exp(-np.maximum(x - knee, 0) / room))  # noqa: E731
+    return displayed(rng, lambda x: np.where(x < knee, x, shoulder(x)))
+
+
+def power_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """The scene's range pressed into the display's by an exponent, its top as in `log_curve`."""
+    top, power = scene_top(rng, hdr), rng.uniform(0.35, 0.9)
+    encode = encoding(rng)
+    return lambda x: encode(np.clip(x / top, 0, 1) ** power)
 
 
 def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
@@ -80,11 +111,14 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
-    (0.36, clip_curve),
-    (0.22, log_curve),
-    (0.14, sigmoid_curve),
-    (0.14, filmic_curve),
-    (0.14, spline_curve),
+    (0.32, clip_curve),
+    (0.24, log_curve),
+    (0.12, reinhard_curve),
+    (0.08, filmic_curve),
+    (0.08, exponential_curve),
+    (0.08, sigmoid_curve),
+    (0.06, spline_curve),
+    (0.02, power_curve),
 )
 
 
@@ -126,7 +160,7 @@ def optics(rng: np.random.Generator, hdr: Array) -> Array:
 def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve) -> Array:
     """Per channel (colours bleach to white, as in film and most cameras), by luminance, or in between."""
     per_channel = curve(hdr)
-    coupling = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.55, 0.15, 0.30])
+    coupling = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.70, 0.12, 0.18])
     if coupling == 0.0:
         return per_channel
     luminance = (hdr @ LUMA)[..., None]
@@ -147,11 +181,11 @@ def render_sdr(rng: np.random.Generator, hdr: Array, *, plain: float = 0.0) -> A
     make_curve = CURVES[rng.choice(len(CURVES), p=weights / weights.sum())][1]
     if rng.random() < plain:
         make_curve = clip_curve
-    seen = local_compression(rng, hdr) if rng.random() < 0.2 else hdr
+    seen = local_compression(rng, hdr) if rng.random() < 0.15 else hdr
     sdr = apply_curve(rng, seen, make_curve(rng, seen))
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         sdr = saturate(rng, sdr)
-    if rng.random() < 0.07:
+    if rng.random() < 0.04:
         sdr = rng.uniform(0, 0.04) + sdr * rng.uniform(0.85, 0.96)  # a faded print: no black, no white
     return sdr.astype(np.float32)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
-import time
 from pathlib import Path
 
 import torch
@@ -14,17 +12,20 @@ from torch import Tensor, nn
 
 from gm_core.tone import ToneNet
 from gm_core.tone_curves import ToneCurves
+from training.ema import ExponentialMovingAverage
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join
+from .loop import learning_rate, timed_steps
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
-from .train import learning_rate, update_average
 
 log = logging.getLogger(__name__)
 PIXELS = 768
 """Pixels looked at of each sample; its statistics are of all of them."""
 ANCHOR_WEIGHT = 1.0
 STATISTICS_NOISE = 0.3
+AVERAGE_DECAY = 0.999
+LOG_EVERY = 500
 
 
 def tone_rows(pictures: Rows) -> Rows:
@@ -69,21 +70,22 @@ def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) ->
 def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int = 128) -> ToneNet:
     """The averaged net after `minutes`."""
     net, scale = new_net(rows["statistics"], width=width), PerceptualScale()
-    average = copy.deepcopy(net).eval()
+    average = ExponentialMovingAverage(dict(net.named_parameters()), AVERAGE_DECAY)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    start, step, running = time.monotonic(), 0, 0.0
-    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
-        optimiser.param_groups[0]["lr"] = learning_rate(progress, step + 1, lr, warmup=100)
+    running = 0.0
+    for step, progress in timed_steps(minutes):
+        optimiser.param_groups[0]["lr"] = learning_rate(progress, step, lr, warmup=100)
         loss, decibels = loss_of(net, rows, torch.randint(len(rows["sdr"]), (batch,)), scale)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        step, running = step + 1, running + float(decibels)
-        update_average(average, net, step, longest=0.999)
-        if step % 500 == 0:
-            log.info("step %d  %.0f %%  picture %.3f dB", step, 100 * progress, running / 500)
+        average.update()
+        running += float(decibels)
+        if step % LOG_EVERY == LOG_EVERY - 1:
+            log.info("step %d  %.0f %%  picture %.3f dB", step + 1, 100 * progress, running / LOG_EVERY)
             running = 0.0
-    return average
+    net.load_state_dict(net.state_dict() | average.shadow)
+    return net.eval()
 
 
 def linear_layers(net: ToneNet) -> list[nn.Linear]:
