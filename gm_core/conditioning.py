@@ -29,7 +29,8 @@ def gm_unet_input(*, condition: Tensor, noisy_gm: Tensor) -> Tensor:
     return torch.cat([condition, noisy_gm], dim=1)
 
 
-def condition_last(weight: Tensor) -> Tensor:
-    """First conv [o,8,k,k] in the paper's order -> for hosts that append the condition; its own inverse."""
-    first, second = weight.chunk(2, dim=1)
+def condition_last(channels: Tensor) -> Tensor:
+    """First conv [o,8,k,k], or its input [B,8,h,w], in the paper's order -> for hosts that append the
+    condition; its own inverse."""
+    first, second = channels.chunk(2, dim=1)
     return torch.cat([second, first], dim=1)

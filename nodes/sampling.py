@@ -12,6 +12,7 @@ from ..gm_core.resample import resize_to_working
 from .engine import vae as vae_engine
 from .engine.conditioning import Conditioning, gain_map_text
 from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
+from .engine.lora import check_loras
 from .engine.upconvert import sample_gain_map
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
 from .tensors import to_image, to_sdr
@@ -81,6 +82,7 @@ class UpconvertSampler(io.ComfyNode):
         positive: Conditioning | None = None,
     ) -> io.NodeOutput:
         info = model_info(gm_model)
+        check_loras(gm_model)
         text = gain_map_text(gm_model, positive, name="positive")
         sdr = to_sdr(image, "image")
         side = working_side or info.side_for(sdr.shape[-2], sdr.shape[-1])

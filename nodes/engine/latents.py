@@ -13,6 +13,7 @@ from ...gm_core.errors import GainMapError
 from .conditioning import Conditioning, gain_map_text
 from .dual import GainMapPass, SDRPass, sample_dual
 from .load import gain_map_latent, model_info
+from .lora import check_loras
 
 Latent = dict[str, Any]
 
@@ -86,6 +87,7 @@ def gain_map_pass(
 ) -> GainMapPass:
     """The gain-map branch as the nodes describe it; raises GainMapError when a part does not fit."""
     model_info(gm_model)
+    check_loras(gm_model)
     text = gain_map_text(gm_model, gm_positive, positive)
     if gm_latent is None:
         return GainMapPass(gm_model, text, mode)

@@ -15,6 +15,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ...gm_core import unet_keys
+from ...gm_core.conditioning import condition_last
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from ...gm_core.tone import ToneNet
@@ -48,10 +49,9 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
         raise ModelFileError(f"{path.name}: {error}") from error
     check_values(weights, path.name)
     context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), ToneNet.pop_from(weights, path.name)
-    # ComfyUI appends the condition after the noise, whatever order the model was trained in.
-    if info.input_order == "sdr_gm":
-        weights = unet_keys.swap_condition_first(weights)
     patcher = build(weights, metadata, DTYPES[weight_dtype], path.name)
+    if info.input_order == "sdr_gm":
+        take_condition_first(patcher)
     set_prediction(patcher, info.prediction)
     patcher.set_attachments(INFO_KEY, info)
     patcher.set_attachments(CONTEXT_KEY, check_context(context, patcher, path.name))
@@ -127,6 +127,15 @@ def set_prediction(patcher: ModelPatcher, prediction: str) -> None:
         pass
 
     patcher.add_object_patch("model_sampling", ModelSampling(patcher.model.model_config))
+
+
+def take_condition_first(patcher: ModelPatcher) -> None:
+    """ComfyUI appends the condition to the noisy gain map; here the first conv is handed it first.
+
+    The weights keep the order of the file: LoRAs and merged models are made for that.
+    """
+    first: torch.nn.Module = patcher.model.diffusion_model.input_blocks[0][0]
+    first.register_forward_pre_hook(lambda _, inputs: condition_last(inputs[0]))
 
 
 def check_context(context: torch.Tensor | None, patcher: ModelPatcher, name: str) -> torch.Tensor | None:
