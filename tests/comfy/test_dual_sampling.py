@@ -190,6 +190,24 @@ def test_no_denoising_returns_the_picture_and_its_gain_map(dual) -> None:
     assert torch.equal(sdr["samples"], latent["samples"]) and gain_map["samples"].abs().max() > 0
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "picture", "mode"),
+    [
+        ("ddim_uniform", False, "trajectory"),
+        ("ddim_uniform", True, "final"),
+        ("normal", True, "trajectory"),
+    ],
+)
+def test_auto_takes_a_picture_below_full_noise_as_final(dual, scheduler, picture, mode) -> None:
+    """ddim_uniform never reaches full noise: what was in latent_image shows through even at denoise 1."""
+    latent = {"samples": torch.full((1, 4, 8, 8), float(picture))}
+    auto, chosen = (
+        dual(latent, scheduler=scheduler, gm_condition=condition)[1]["samples"]
+        for condition in ("auto", mode)
+    )
+    assert torch.equal(auto, chosen)
+
+
 def test_replaying_a_partial_schedule_needs_a_gain_map(dual) -> None:
     latent = {"samples": torch.ones(1, 4, 8, 8)}
     with pytest.raises(ValueError, match="gm_condition: .*gm_latent"):
