@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+SAMPLES = Path(__file__).resolve().parents[2] / "scripts/assets"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 NOTES = {"Note", "MarkdownNote"}
 
@@ -25,7 +27,9 @@ def ui(name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def inputs(host, models) -> None:
-    """The files the workflows name, small and random."""
+    """The files the workflows name: samples of the pack, and others that are small and random."""
+    for name in ("rocket.jpg", "rocket_gain_map.png"):
+        shutil.copy(SAMPLES / name, host.base / "input")
     values = np.random.default_rng(0).integers(0, 256, (70, 101, 4), dtype=np.uint8)
     Image.fromarray(values).save(host.base / "input/example.png")
     exr = host.module("gm_core.codecs.exr").encode_exr(values[..., :3].astype(np.float32) / 25)
@@ -79,3 +83,11 @@ def test_sdr_to_hdr_makes_every_file(host, inputs) -> None:
     saved = {Path(f["filename"]).suffix for r in shown.values() for f in r["images"] if f["type"] == "output"}
     assert saved == {".jpg", ".exr", ".hdr", ".png"}
     assert host.value("5").shape == (1, 70, 101, 3) and host.value("5").max() > 1
+
+
+def test_recombine_makes_the_lamps_of_its_sample_bright_and_leaves_the_sky(host, inputs) -> None:
+    host.run(graph("recombine"))
+    gain_map = host.value("3", 1)
+    stops = (1 + 3 * gain_map).log2().amax(-1)
+    assert 1.5 < stops.max() < 2 and stops.median() < 0.5
+    assert 2 < host.value("3").max() < 4
