@@ -29,10 +29,20 @@ def strength_inputs() -> list[io.Float.Input]:
             tooltip="How much it guides the gain-map branch: 0 = not at all. Needs a full-size GM UNet.",
         ),
         io.Float.Input(
-            "start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip="Part of the steps to skip."
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            tooltip="When it begins to act: 0 = with the first step, 0.5 = half way.",
         ),
         io.Float.Input(
-            "end_percent", default=1.0, min=0.0, max=1.0, step=0.001, tooltip="Part of the steps to end at."
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            tooltip="When it stops: 1 = after the last step, 0.5 = half way.",
         ),
     ]
 

@@ -74,7 +74,7 @@ class DualSampler(io.ComfyNode):
                 gm_model_input(),
                 io.Conditioning.Input("positive", tooltip="What the picture should show."),
                 io.Conditioning.Input("negative", tooltip="What it should not show."),
-                io.Latent.Input("latent_image", tooltip="Where the SDR branch starts; Empty Latent Image."),
+                io.Latent.Input("latent_image", tooltip="Empty Latent Image; for denoise below 1 a picture."),
                 *ksampler_inputs(),
                 *gm_branch_inputs(),
             ],

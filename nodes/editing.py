@@ -88,7 +88,7 @@ class Recombine(io.ComfyNode):
                     default="linear",
                     tooltip="How gain is stored: linear as in the paper, or log2 from no gain to 1 + qmax.",
                 ),
-                qmax_input(),
+                qmax_input("Pictures do not store it; the paper's scripts use 99."),
                 primaries_input("Primaries of the HDR that this gain map makes; the paper's need bt2020."),
                 primaries_input("Primaries to convert the result to.", "convert_to"),
                 *edit_inputs(),

@@ -18,7 +18,7 @@ def primaries_input(tooltip: str, name: str = "primaries") -> io.Combo.Input:
     return io.Combo.Input(name, options=list(PRIMARIES), default="bt709", tooltip=tooltip)
 
 
-def qmax_input(optional: bool = False) -> io.Float.Input:
+def qmax_input(source: str = "Connect 'qmax' of GM VAE Decode.", optional: bool = False) -> io.Float.Input:
     return io.Float.Input(
         "qmax",
         optional=optional,
@@ -26,8 +26,7 @@ def qmax_input(optional: bool = False) -> io.Float.Input:
         min=0.01,
         max=65535.0,
         step=0.1,
-        tooltip="Gain added where the gain map is white: 99 makes white 100 times brighter. "
-        "Connect 'qmax' of GM VAE Decode.",
+        tooltip=f"Gain added where the gain map is white: 99 makes white 100 times brighter. {source}",
     )
 
 

@@ -33,7 +33,7 @@ class LoadGainMap(io.ComfyNode):
                     tooltip="How gain is stored. Files of Save Gain Map say it themselves; others are "
                     "linear, as in the paper, or log2 from no gain to 1 + qmax.",
                 ),
-                qmax_input(),
+                qmax_input("Used if the file does not say it; files of Save Gain Map do."),
             ],
             outputs=[
                 io.Image.Output(display_name="gain_map", tooltip=GAIN_MAP_TOOLTIP),
