@@ -32,7 +32,10 @@ class Task(Protocol):
     """What a trainer adds to the loop."""
 
     def update(self, step: int, batches: Sequence[Any]) -> dict[str, float]:
-        """One optimiser step over this process's micro-batches; returns numbers to log."""
+        """One optimiser step over this process's micro-batches.
+
+        Returns: numbers to log, and `skipped`: 1 when a non-finite gradient left the weights as they were.
+        """
         ...
 
     def save(self, folder: Path) -> None:
@@ -69,6 +72,7 @@ class TrainingLoop:
         self.total_steps = total_steps
         self.store = CheckpointStore(Path(config.output_dir), config.checkpoints_total_limit)
         self.global_batch = global_batch(config, accelerator)
+        self.skipped = 0
         self.skipped_in_a_row = 0
 
     def resume(self) -> int:
@@ -78,6 +82,7 @@ class TrainingLoop:
             return 0
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         self.task.load(folder)
+        self.skipped = state.get("skipped_steps", 0)
         # The position in the data is counted in samples: the world may have changed size since.
         step = state["samples_seen"] // self.global_batch
         logger.info("resumed %s: step %d, %d samples seen", folder, step, state["samples_seen"])
@@ -91,11 +96,11 @@ class TrainingLoop:
             for step in range(start, self.total_steps):
                 micro = [next(source) for _ in range(self.config.gradient_accumulation_steps)]
                 values = self.task.update(step, micro)
-                self._guard(step, values)
+                self._guard(step, skipped=values.pop("skipped") > 0)
                 done = step + 1
                 clock.tick()
                 if done % self.config.log_steps == 0 or done == self.total_steps:
-                    self._log(done, values | clock.rates())
+                    self._log(done, values | {"skipped_steps": float(self.skipped)} | clock.rates())
                 self._validate(done)
                 interrupted = self._anyone(stop.requested)
                 if interrupted or done % self.config.checkpointing_steps == 0 or done == self.total_steps:
@@ -105,10 +110,11 @@ class TrainingLoop:
                         f"stopped by a signal at step {done}; state saved, resume with latest"
                     )
 
-    def _guard(self, step: int, values: Mapping[str, float]) -> None:
-        if not values["skipped"]:
+    def _guard(self, step: int, *, skipped: bool) -> None:
+        if not skipped:
             self.skipped_in_a_row = 0
             return
+        self.skipped += 1
         self.skipped_in_a_row += 1
         scaled = self.accelerator.scaler is not None
         patience = SCALER_PATIENCE if scaled else 0
@@ -150,7 +156,12 @@ class TrainingLoop:
     def _write(self, step: int, folder: Path) -> None:
         self.task.save(folder)
         self.config.save(folder / "config.yaml")
-        state = {"step": step, "samples_seen": step * self.global_batch, "seed": self.config.seed}
+        state = {
+            "step": step,
+            "samples_seen": step * self.global_batch,
+            "skipped_steps": self.skipped,
+            "seed": self.config.seed,
+        }
         (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
     def _anyone(self, flag: bool) -> bool:

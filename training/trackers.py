@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,13 +26,14 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line in `metrics.jsonl`; always on."""
+    """One JSON object a line in `metrics.jsonl`; always on. A number that is not finite is null there."""
 
     def __init__(self, path: Path) -> None:
         self.stream = path.open("a", encoding="utf-8", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.stream.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.stream.write(json.dumps({"step": step, **finite}) + "\n")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """Pictures are files beside the log already."""

@@ -26,7 +26,8 @@ def final_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def logged(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=pytest.fail) for line in lines]
 
 
 def test_fp16_without_a_gpu_is_refused_and_not_ignored() -> None:
@@ -54,8 +55,9 @@ def test_half_precision_trains_nearly_the_same_and_resumes_exactly(
     term = {"stage1": "reconstruction_loss", "stage2": "loss"}[command]
     full, lines = logged(tmp_path / "full")[0], logged(tmp_path / "whole")
     assert lines[0][term] == pytest.approx(full[term], rel=0.02) and lines[0][term] != full[term]
-    skipped = [line["skipped"] for line in lines]
-    assert (skipped[0] == 1) == (precision == "fp16") and 0 in skipped
+    skipped = [line["skipped_steps"] for line in lines]
+    assert (skipped[0] == 1) == (precision == "fp16") and skipped[-1] < len(lines)
+    assert logged(tmp_path / "parts")[-1]["skipped_steps"] == skipped[-1]
 
 
 def test_fp16_balances_losses_too_small_for_fp16(stage1: Any, fp16_on_cpu: None) -> None:

@@ -195,7 +195,9 @@ def test_a_nan_is_left_out_under_the_skip_policy(
     PoisonedLoss(monkeypatch, {1})
     run_stage2(configs["stage2"](output_dir=tmp_path / "run", on_nonfinite="skip"))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["skipped"] for line in lines] == [0, 1, 0, 0]
+    values = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert [line["skipped_steps"] for line in values] == [0, 1, 1, 1]
+    assert values[1]["loss"] is None and None not in values[2].values()
     assert all(torch.isfinite(value.float()).all() for value in weights_of(tmp_path / "run").values())
 
 

@@ -265,4 +265,4 @@ def test_ground_truth_adds_a_supervised_term(
 def test_bf16_trains(stage1: Callable[..., Any], tmp_path: Path) -> None:
     run(stage1(mixed_precision="bf16", max_train_steps=2, gradient_checkpointing=True))
     line = json.loads((tmp_path / "stage1" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert line["loss"] == pytest.approx(line["loss"]) and line["skipped"] == 0
+    assert line["loss"] == pytest.approx(line["loss"]) and line["skipped_steps"] == 0
