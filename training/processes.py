@@ -16,6 +16,11 @@ def is_first() -> bool:
     return _number("RANK", 0) == 0
 
 
+def is_alone() -> bool:
+    """Whether this is the only process."""
+    return _number("WORLD_SIZE", 1) == 1
+
+
 def own_share(items: Sequence[ItemT]) -> Sequence[ItemT]:
     """Every n-th item, so that n processes do all of them once."""
     return items[_number("RANK", 0) :: _number("WORLD_SIZE", 1)]

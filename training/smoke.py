@@ -19,6 +19,7 @@ import yaml
 
 from training.cli import run_command
 from training.errors import ConfigError
+from training.processes import is_alone
 from training.tiny import make_base_model, make_photos
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,12 @@ PHOTOS = 8
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run all stages in a folder; returns the exit code."""
+    """Run all stages in a folder; returns the exit code.
+
+    Raises: ConfigError under a launcher of several processes, and when a command reports failure.
+    """
+    if not is_alone():
+        raise ConfigError("smoke runs in one process; start it as `python -m training smoke`")
     parser = argparse.ArgumentParser(prog="python -m training smoke", description=__doc__)
     parser.add_argument("--output_dir", type=Path, help="keep everything here (default: a temporary folder)")
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="settings per command")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from training.cli import main
 from training.smoke import RECIPE, run_all
 
 OUTPUTS = (
@@ -22,6 +25,14 @@ OUTPUTS = (
     "generated/hdr_photo_000.jpg",
     "generated/config.yaml",
 )
+
+
+def test_a_launcher_of_several_processes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["smoke", "--output_dir", str(tmp_path / "work")]) == 1
+    assert "runs in one process" in capsys.readouterr().err and not (tmp_path / "work").exists()
 
 
 def test_the_recipe_runs_from_photos_to_hdr(tmp_path: Path, no_network: None) -> None:
