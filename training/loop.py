@@ -15,11 +15,14 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from training.checkpoint import CheckpointStore
 from training.config.base import TrainConfig
-from training.errors import NonFiniteLossError, TrainingInterrupted
-from training.trackers import Trackers
+from training.data.rows import RejectCounter
+from training.data.samples import Loaded
+from training.errors import DatasetError, NonFiniteLossError, TrainingInterrupted
+from training.trackers import Trackers, average
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +55,9 @@ class Task(Protocol):
 class TrainingLoop:
     """Runs a task from its checkpoint to `total_steps`.
 
-    Raises: NonFiniteLossError by the policy in the configuration, TrainingInterrupted after a signal
-    (with everything saved), CheckpointError when a checkpoint cannot be written.
+    Raises: NonFiniteLossError by the policy in the configuration, DatasetError when too many rows of all
+    processes together are unusable, TrainingInterrupted after a signal (with everything saved),
+    CheckpointError when a checkpoint cannot be written.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class TrainingLoop:
         self.total_steps = total_steps
         self.store = CheckpointStore(Path(config.output_dir), config.checkpoints_total_limit)
         self.global_batch = global_batch(config, accelerator)
+        self.rejects = RejectCounter(config.max_reject_fraction)
         self.skipped = 0
         self.skipped_in_a_row = 0
 
@@ -88,27 +93,44 @@ class TrainingLoop:
         logger.info("resumed %s: step %d, %d samples seen", folder, step, state["samples_seen"])
         return step
 
-    def run(self, start: int, batches: Iterable[Any]) -> None:
+    def run(self, start: int, batches: Iterable[list[Loaded[Any]]]) -> None:
         """Train from `start`; `batches` yields micro-batches of this process from there on."""
         source = iter(batches)
         with stop_on_signal() as stop:
             clock = Stopwatch(self.global_batch)
             for step in range(start, self.total_steps):
-                micro = [next(source) for _ in range(self.config.gradient_accumulation_steps)]
-                values = self.task.update(step, micro)
+                values = self.task.update(step, self._fetch(source))
                 self._guard(step, skipped=values.pop("skipped") > 0)
                 done = step + 1
                 clock.tick()
                 if done % self.config.log_steps == 0 or done == self.total_steps:
-                    self._log(done, values | {"skipped_steps": float(self.skipped)} | clock.rates())
+                    self._log(done, values | clock.rates())
                 self._validate(done)
-                interrupted = self._anyone(stop.requested)
+                interrupted = self._sum(int(stop.requested))[0] > 0
                 if interrupted or done % self.config.checkpointing_steps == 0 or done == self.total_steps:
                     self._checkpoint(done)
                 if interrupted and done < self.total_steps:
                     raise TrainingInterrupted(
                         f"stopped by a signal at step {done}; state saved, resume with latest"
                     )
+
+    def _fetch(self, source: Iterator[list[Loaded[Any]]]) -> list[list[Loaded[Any]]]:
+        """The micro-batches of a step. Unusable data stops all processes at the same place, or none."""
+        micro, failure = [], None
+        try:
+            micro = [next(source) for _ in range(self.config.gradient_accumulation_steps)]
+        except DatasetError as error:
+            failure = error
+        for loaded in (loaded for batch in micro for loaded in batch):
+            self.rejects.add(1 + len(loaded.rejects), loaded.rejects)
+        failures, suspicious = self._sum(int(failure is not None), int(self.rejects.too_many))
+        if failures:
+            raise failure or DatasetError("another process found no usable row; its message says more")
+        if suspicious:
+            everyone = self._everyones_rejects()
+            if everyone.too_many:
+                everyone.check()
+        return micro
 
     def _guard(self, step: int, *, skipped: bool) -> None:
         if not skipped:
@@ -130,7 +152,10 @@ class TrainingLoop:
             )
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:
-        averaged = self._mean(values)
+        # By name: a term may be missing where this process's samples have no ground truth.
+        averaged = average(gather_object([dict(values)]))
+        averaged["rejected"] = float(self._everyones_rejects().total)
+        averaged["skipped_steps"] = float(self.skipped)
         self.trackers.scalars(step, averaged)
         if self.accelerator.is_main_process:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in averaged.items())
@@ -164,18 +189,20 @@ class TrainingLoop:
         }
         (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
-    def _anyone(self, flag: bool) -> bool:
-        if self.accelerator.num_processes == 1:
-            return flag
-        total: Any = self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device))
-        return bool(total > 0)
+    def _everyones_rejects(self) -> RejectCounter:
+        """The counters of all processes as one; all of them have to ask."""
+        everyone = RejectCounter(self.config.max_reject_fraction)
+        for counter in gather_object([self.rejects]):
+            everyone.merge(counter)
+        return everyone
 
-    def _mean(self, values: Mapping[str, float]) -> dict[str, float]:
+    def _sum(self, *counts: int) -> list[int]:
+        """Each count summed over the processes."""
         if self.accelerator.num_processes == 1:
-            return dict(values)
-        stacked = torch.tensor([float(v) for v in values.values()], device=self.accelerator.device)
-        reduced: Any = self.accelerator.reduce(stacked, reduction="mean")
-        return dict(zip(values, reduced.tolist(), strict=True))
+            return list(counts)
+        stacked = torch.tensor(counts, device=self.accelerator.device, dtype=torch.float64)
+        reduced: Any = self.accelerator.reduce(stacked, reduction="sum")
+        return [int(count) for count in reduced.tolist()]
 
 
 class Stopwatch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,6 +81,13 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         self.run.finish()
+
+
+def average(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each number over the results that have it."""
+    names = dict.fromkeys(name for values in results for name in values)
+    found = {name: [values[name] for values in results if name in values] for name in names}
+    return {name: sum(numbers) / len(numbers) for name, numbers in found.items()}
 
 
 class Trackers:

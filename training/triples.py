@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from training.config import TriplesConfig
 from training.data.decode import decode_sdr, encode_gain_map, read_bytes
-from training.data.rows import MIN_SAMPLE, Reject, RejectCounter, Row
+from training.data.rows import Reject, RejectCounter, Row
 from training.data.shards import ShardFolder, triple_schema
 from training.data.sources import Unit, list_units
 from training.errors import RejectedSample, TrainingInterrupted
@@ -80,9 +80,18 @@ class Builder:
                 maps = self.source([item.picture for item in batch])
                 rows += pool.map(self._columns, batch, maps)
         rows.sort(key=lambda columns: columns["key"])
-        self.rejects.add(read, rejects)
+        self._judge(read, rejects)
         self.output.write(index, rows, rejects, self.schema)
         return read
+
+    def _judge(self, read: int, rejects: list[Reject]) -> None:
+        """Stop when the set is bad as a whole, not when this process or run had the worse part of it."""
+        self.rejects.add(read, rejects)
+        if self.rejects.too_many:
+            whole = tally(self.config, self.output)
+            whole.add(read, rejects)
+            if whole.too_many:
+                whole.check()
 
     def _decode(self, item: Row | Reject) -> Decoded | Reject:
         if isinstance(item, Reject):
@@ -188,16 +197,23 @@ def finish(config: TriplesConfig, output: ShardFolder, units: int) -> None:
     """Summarise; write `_SUCCESS` when every unit has its shard. Raises: DatasetError by the reject share."""
     if not all(output.is_done(index) for index in range(units)):
         return
-    rows, reasons = output.counts(units)
-    counter = RejectCounter(config.max_reject_fraction)
-    counter.seen = rows + sum(reasons.values())
-    counter.reasons.update(reasons)
-    if counter.seen >= MIN_SAMPLE or not rows:
+    counter = tally(config, output)
+    rows = counter.seen - counter.total
+    if counter.too_many or not rows:
         counter.check()
-    output.finish({"rows": rows, "shards": units, "rejects": reasons})
+    output.finish({"rows": rows, "shards": units, "rejects": dict(counter.reasons)})
     logger.info(
         "complete: %d triples in %d shards, rejected %d %s", rows, units, counter.total, counter.summary()
     )
+
+
+def tally(config: TriplesConfig, output: ShardFolder) -> RejectCounter:
+    """What all processes and runs have written so far."""
+    counter = RejectCounter(config.max_reject_fraction)
+    rows, reasons = output.counts()
+    counter.seen = rows + sum(reasons.values())
+    counter.reasons.update(reasons)
+    return counter
 
 
 def fingerprint(config: TriplesConfig, units: Sequence[Unit], source: GainSource) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("train_both_stages.py")
+BOTH_STAGES = Path(__file__).with_name("train_both_stages.py")
+UNEVEN_ROWS = Path(__file__).with_name("loop_on_uneven_rows.py")
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node=2")
 # --multi_gpu, as our README says; ACCELERATE_USE_CPU makes gloo processes of it. With --cpu, accelerate
 # starts a single one. Port 0 is a free port.
@@ -28,8 +29,7 @@ ACCELERATE = (
 )
 
 
-def launch(launcher: tuple[str, ...], work: Path, plan: dict[str, Any]) -> None:
-    (work / "plan.json").write_text(json.dumps(plan))
+def launch(launcher: tuple[str, ...], script: Path, argument: Path) -> None:
     command = [sys.executable, "-m", *launcher]
     environment = {
         **os.environ,
@@ -39,7 +39,7 @@ def launch(launcher: tuple[str, ...], work: Path, plan: dict[str, Any]) -> None:
         "PYTHONPATH": str(ROOT),
     }
     result = subprocess.run(
-        [*command, str(SCRIPT), str(work / "plan.json")],
+        [*command, str(script), str(argument)],
         env=environment,
         capture_output=True,
         text=True,
@@ -83,7 +83,8 @@ def plan(stage1: Any, stage2: Any, photos: Path, tmp_path: Path, configure: Any)
     ],
 )
 def test_two_processes_equal_one(plan: Any, triples: Path, tmp_path: Path, launcher: tuple[str, ...]) -> None:
-    launch(launcher, tmp_path, plan("two", 1))
+    (tmp_path / "plan.json").write_text(json.dumps(plan("two", 1)))
+    launch(launcher, BOTH_STAGES, tmp_path / "plan.json")
     alone = plan("one", 2)
     run_stage1(Stage1Config(**alone["stage1"]))
     run_stage2(Stage2Config(**alone["stage2"]))
@@ -95,3 +96,15 @@ def test_two_processes_equal_one(plan: Any, triples: Path, tmp_path: Path, launc
         assert apart.max() < 5e-4 and (apart > 1e-6).float().mean() < 0.01, stage
     shards = {path.name: path.read_bytes() for path in (tmp_path / "two" / "triples").glob("*.parquet")}
     assert shards == {path.name: path.read_bytes() for path in triples.glob("*.parquet")}
+
+
+def test_unusable_rows_are_judged_over_all_processes_and_stop_all_of_them(tmp_path: Path) -> None:
+    launch(TORCHRUN, UNEVEN_ROWS, tmp_path)
+    first, second = (json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1))
+    assert first["half"] == second["half"] == "done"
+    assert first["less"] == second["less"]
+    assert first["less"].startswith("198 of 400 rows are unusable (missing_file 198)")
+    assert "another process" in first["ends"] and second["ends"] == "64 rows in a row are unusable"
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[:3]]
+    assert [line["rejected"] for line in lines] == [99, 198, 297]
+    assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 5.0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,9 +20,13 @@ from gm_core.color import convert_primaries
 from gm_core.gain_map import GainMapSpec, merge_hdr
 from gm_core.tonemap import analytic_gain_map
 from training.data.decode import decode_gain_map, decode_sdr
+from training.data.shards import ShardFolder
+from training.data.sources import list_units
 from training.data.table import open_table
 from training.errors import DatasetError
+from training.gain_sources import open_gain_source
 from training.pictures import from_image
+from training.session import make_accelerator
 from training.triples import Builder, run
 
 Configure = Callable[..., Any]
@@ -125,6 +131,30 @@ def test_a_set_of_rejects_fails(configure: Configure, tmp_path: Path) -> None:
                 "triples", output_dir=tmp_path / "set", source=[tmp_path / "photos"], gain_source="analytic"
             )
         )
+
+
+def test_the_share_of_rejects_is_that_of_the_set_not_of_one_process(
+    configure: Configure, tmp_path: Path
+) -> None:
+    rows = [{"image": b"nothing", "text": "x"}] * 200
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    config = configure(
+        "triples",
+        output_dir=tmp_path / "set",
+        source=[tmp_path / "rows.parquet"],
+        gain_source="analytic",
+        rows_per_shard=200,
+        max_reject_fraction=0.5,
+    )
+    units = list_units(config.source, rows_per_unit=200, image_root=None, captions="first")
+    source, output = open_gain_source(config, make_accelerator("no")), ShardFolder(tmp_path / "set", {})
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(DatasetError, match="200 of 200 rows are unusable"):
+            Builder(config, source, output).build(1, units[0], pool)
+        # What another process wrote: as many good rows.
+        pq.write_table(pa.table({"key": ["k"] * 200}), output.shard(0))
+        Builder(config, source, output).build(1, units[0], pool)
+    assert output.is_done(1)
 
 
 def test_the_vae_makes_maps_for_every_size(

@@ -110,8 +110,11 @@ def test_a_set_without_a_usable_row_stops(stage2: Callable[..., Any], tmp_path: 
 def test_the_share_of_rejects_has_a_limit() -> None:
     counter = RejectCounter(0.1)
     counter.add(150, [Reject("k", "missing_file", "")] * 30)
+    assert not counter.too_many
+    counter.add(60, [])
+    assert counter.too_many
     with pytest.raises(DatasetError, match="missing_file 30"):
-        counter.add(60, [])
+        counter.check()
 
 
 def test_under_a_launcher_one_process_validates(

@@ -57,7 +57,7 @@ class Reject:
 
 
 class RejectCounter:
-    """Counts rejects by reason and stops the run when their share passes a threshold."""
+    """Counts rejects by reason; knows when their share is too large to go on."""
 
     def __init__(self, max_fraction: float) -> None:
         self.max_fraction = max_fraction
@@ -65,11 +65,19 @@ class RejectCounter:
         self.reasons: Counter[str] = Counter()
 
     def add(self, seen: int, rejects: list[Reject]) -> None:
-        """Raises: DatasetError when more than `max_fraction` of the rows so far was unusable."""
+        """Count `seen` rows, of which these were unusable."""
         self.seen += seen
         self.reasons.update(reject.reason for reject in rejects)
-        if self.seen >= MIN_SAMPLE:
-            self.check()
+
+    def merge(self, other: RejectCounter) -> None:
+        """Add what another process counted."""
+        self.seen += other.seen
+        self.reasons.update(other.reasons)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether the share is too large; of fewer than MIN_SAMPLE rows it says nothing."""
+        return self.seen >= MIN_SAMPLE and self.total > self.max_fraction * self.seen
 
     def check(self) -> None:
         """Compare the share now, however few rows were seen. Raises: DatasetError."""

@@ -83,9 +83,9 @@ class ShardFolder:
 
         write_atomic(self.shard(unit), stream)
 
-    def counts(self, units: int) -> tuple[int, dict[str, int]]:
+    def counts(self) -> tuple[int, dict[str, int]]:
         """Rows written and rejects by reason over all shards so far."""
-        rows = sum(pq.ParquetFile(self.shard(u)).metadata.num_rows for u in range(units) if self.is_done(u))
+        rows = sum(pq.read_metadata(shard).num_rows for shard in self.folder.glob("triples-*.parquet"))
         reasons: dict[str, int] = {}
         for report in sorted((self.folder / "rejects").glob("*.jsonl")):
             for line in report.read_text(encoding="utf-8").splitlines():

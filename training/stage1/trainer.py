@@ -17,7 +17,6 @@ from torch import Tensor
 from gm_core.exposure import ExposureChange, adjust_exposure, draw_exposure
 from training.base_model import load_vae, trainable_count
 from training.config import Stage1Config
-from training.data.rows import RejectCounter
 from training.data.samples import CropRule, Loaded, Photo, SampleDataset, load_photo
 from training.data.table import open_table
 from training.optimisation import Optimisation
@@ -64,7 +63,6 @@ class Stage1Task:
         )
         rule = CropRule(config.seed, config.center_crop, config.random_flip)
         self.dataset = SampleDataset(table, functools.partial(load_photo, rule))
-        self.rejects = RejectCounter(config.max_reject_fraction)
         self.validation = Stage1Validation(config)
 
     def prepare(self, total_steps: int) -> None:
@@ -107,7 +105,7 @@ class Stage1Task:
             critic = self.critic_optimisation.apply(step)
             applied["skipped"] = max(applied["skipped"], critic["skipped"])
             applied["discr_grad_norm"] = critic["grad_norm"]
-        return {**values, **applied, "rejected": float(self.rejects.total)}
+        return {**values, **applied}
 
     def _backward(
         self,
@@ -118,8 +116,6 @@ class Stage1Task:
         playing: bool,
         last: bool,
     ) -> dict[str, float]:
-        for loaded in batch:
-            self.rejects.add(1 + len(loaded.rejects), loaded.rejects)
         photos = [loaded.sample for loaded in batch]
         target = torch.stack([photo.sdr for photo in photos]).to(self.accelerator.device)
         values: dict[str, float] = {}

@@ -18,7 +18,7 @@ from training.config import Stage2Config
 from training.data.cache import ContentCache, network_hash
 from training.data.crop import bucket_sizes, nearest_bucket
 from training.data.decode import image_size, read_bytes
-from training.data.rows import Reject, RejectCounter
+from training.data.rows import Reject
 from training.data.samples import CropRule, Loaded, SampleDataset, Triple, load_triple
 from training.data.table import RowTable, open_table
 from training.errors import RejectedSample
@@ -70,7 +70,6 @@ class Stage2Task:
         )
         known = posteriors.get if posteriors is not None else _nothing_cached
         self.dataset = SampleDataset(table, functools.partial(load_triple, rule, known))
-        self.rejects = RejectCounter(config.max_reject_fraction)
         self.validation = Stage2Validation(config, vae, self.captions, self.alphas)
 
     def prepare(self, total_steps: int) -> None:
@@ -95,13 +94,11 @@ class Stage2Task:
                 loss = self.loss(batch) / len(batches)
                 self.accelerator.backward(loss)
             total += float(loss.detach())
-        return {"loss": total, **self.optimisation.apply(step), "rejected": float(self.rejects.total)}
+        return {"loss": total, **self.optimisation.apply(step)}
 
     def loss(self, batch: list[Loaded[Triple]]) -> Tensor:
         """Mean denoising loss of a micro-batch."""
         config, device = self.config, self.accelerator.device
-        for loaded in batch:
-            self.rejects.add(1 + len(loaded.rejects), loaded.rejects)
         triples = [loaded.sample for loaded in batch]
         numbers = [triple.number for triple in triples]
         condition, gain_map = self.latents(triples, device)

@@ -26,7 +26,7 @@ from training.pictures import decode_latent, encode_picture, png, replace_file, 
 from training.random_streams import normal
 from training.sampling import make_scheduler, sample_gain_map
 from training.stage2.objective import Noise, denoising_loss
-from training.trackers import Trackers
+from training.trackers import Trackers, average
 
 logger = logging.getLogger(__name__)
 
@@ -160,14 +160,6 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     except OSError as error:
         raise ConfigError(f"cannot read the prompt file {file}: {error.strerror}") from error
     return [*given, *(line.strip() for line in lines if line.strip())]
-
-
-def average(results: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of each figure over the results that have it."""
-    names = sorted({name for values in results for name in values})
-    return {
-        name: sum(v[name] for v in results if name in v) / sum(name in v for v in results) for name in names
-    }
 
 
 def _picture_case(file: Path, prompt: str, config: Stage2Config) -> Case | None:
