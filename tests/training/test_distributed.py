@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from training.config import Stage1Config, Stage2Config
+from training.data.table import ListTable
+from training.session import make_accelerator
+from training.stage1.trainer import Stage1Task
 from training.stage1.trainer import run as run_stage1
+from training.stage2.trainer import Stage2Task
 from training.stage2.trainer import run as run_stage2
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,3 +113,20 @@ def test_unusable_rows_are_judged_over_all_processes_and_stop_all_of_them(tmp_pa
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[:3]]
     assert [line["rejected"] for line in lines] == [99, 198, 297]
     assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 5.0
+
+
+@pytest.mark.parametrize("command", ["stage1", "stage2"])
+def test_pictures_to_validate_on_are_loaded_by_the_process_that_validates(
+    stage1: Any, stage2: Any, command: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make: Any = {"stage1": stage1, "stage2": stage2}[command]
+    config = make(validation_steps=1, validation_image_dir=photos)
+
+    def build(accelerator: Accelerator) -> Any:
+        if command == "stage1":
+            return Stage1Task(config, accelerator).validation
+        return Stage2Task(config, accelerator, ListTable([])).validation
+
+    assert build(make_accelerator("no")) is not None
+    monkeypatch.setattr(Accelerator, "is_main_process", property(lambda _: False))
+    assert build(make_accelerator("no")) is None

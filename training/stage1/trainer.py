@@ -63,7 +63,7 @@ class Stage1Task:
         )
         rule = CropRule(config.seed, config.center_crop, config.random_flip)
         self.dataset = SampleDataset(table, functools.partial(load_photo, rule))
-        self.validation = Stage1Validation(config)
+        self.validation = Stage1Validation(config) if accelerator.is_main_process else None
 
     def prepare(self, total_steps: int) -> None:
         """Place the networks and create their optimisers."""
@@ -218,7 +218,8 @@ class Stage1Task:
             self.critic_optimisation.load(folder, "discr_optimiser")
 
     def validate(self, step: int, trackers: Trackers) -> dict[str, float]:
-        """Strips and figures with the averaged weights where there are any."""
+        """Strips and figures with the averaged weights where there are any; the first process's work."""
+        assert self.validation is not None
         ema = self.optimisation.ema
         with ema.swapped_in() if ema is not None else nullcontext():
             return self.validation.run(step, self.model, trackers, self.accelerator.device)

@@ -70,7 +70,9 @@ class Stage2Task:
         )
         known = posteriors.get if posteriors is not None else _nothing_cached
         self.dataset = SampleDataset(table, functools.partial(load_triple, rule, known))
-        self.validation = Stage2Validation(config, vae, self.captions, self.alphas)
+        self.validation = None
+        if accelerator.is_main_process:
+            self.validation = Stage2Validation(config, vae, self.captions, self.alphas)
 
     def prepare(self, total_steps: int) -> None:
         """Place the UNet and create its optimiser."""
@@ -161,7 +163,8 @@ class Stage2Task:
         self.optimisation.load(folder, "optimiser")
 
     def validate(self, step: int, trackers: Trackers) -> dict[str, float]:
-        """Strips and figures with the averaged weights where there are any."""
+        """Strips and figures with the averaged weights where there are any; the first process's work."""
+        assert self.validation is not None
         ema = self.optimisation.ema
         with ema.swapped_in() if ema is not None else nullcontext():
             self.unet.eval()
