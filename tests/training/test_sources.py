@@ -112,6 +112,37 @@ def test_members_that_hold_words_are_read_as_words(tmp_path: Path, picture: byte
     assert (row.key, row.coding.encoding, row.coding.log2_max) == ("k1", "log2", 3.0)
 
 
+@pytest.mark.parametrize(
+    "members, text",
+    [
+        ({"json": b'{"caption": "from json", "url": "u"}'}, "from json"),
+        ({"json": b'{"caption": null, "text": ["", " two "]}'}, "two"),
+        ({"json": b'{"captions": ["first", "second"]}'}, "first"),
+        ({"json": b'{"caption": "from json"}', "txt": b"from txt"}, "from txt"),
+        ({"json": b'{"caption": "from json"}', "txt": b" "}, "from json"),
+        ({"json": b"[1, 2]"}, ""),
+        ({"json": b"{cut", "txt": b"from txt"}, "from txt"),
+        ({"txt": b" from txt\n"}, "from txt"),
+    ],
+)
+def test_captions_of_tar_shards(tmp_path: Path, picture: bytes, members: dict[str, bytes], text: str) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        add(archive, "a.jpg", picture)
+        for extension, data in members.items():
+            add(archive, f"a.{extension}", data)
+    (row,) = rows_of(tmp_path / "s.tar")
+    assert row.text == text
+
+
+@pytest.mark.parametrize("data", [b"{cut", b"\xff\xfe\xfa", b"[" * 100_000])
+def test_a_caption_that_cannot_be_read_is_counted(tmp_path: Path, picture: bytes, data: bytes) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        add(archive, "a.jpg", picture)
+        add(archive, "a.json", data)
+    (found,) = rows_of(tmp_path / "s.tar")
+    assert isinstance(found, Reject) and found.reason == "bad_metadata"
+
+
 def test_unsafe_tar_members_are_rejects(tmp_path: Path, picture: bytes) -> None:
     shard = tmp_path / "shard.tar"
     with tarfile.open(shard, "w") as archive:

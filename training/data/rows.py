@@ -16,7 +16,7 @@ from training.data.decode import ImageSource
 from training.errors import DatasetError, RejectedSample
 
 IMAGE_COLUMNS = ("image", "sdr", "jpg", "jpeg", "png", "webp")
-TEXT_COLUMNS = ("text", "caption", "txt")
+TEXT_COLUMNS = ("text", "caption", "captions", "txt")
 GAIN_MAP_COLUMNS = ("gainmap", "gain_map", "gm_path")
 KEY_COLUMNS = ("key", "id", "__key__")
 # Below this many looks a share means nothing.
@@ -109,13 +109,24 @@ def row_from_columns(columns: Mapping[str, Any], *, key: str, image_root: Path |
     return Row(
         key=str(_word(stated_key)),
         image=image,
-        text=_text(columns),
+        text=caption_of(columns),
         gain_map=_first_source(columns, GAIN_MAP_COLUMNS, image_root),
         hdr=_first_source(columns, ("hdr",), image_root),
         spec=spec,
         coding=coding,
         source=source,
     )
+
+
+def caption_of(columns: Mapping[str, Any]) -> str:
+    """The first words under any of the known names, of a list its first; empty when there are none."""
+    for name in TEXT_COLUMNS:
+        value = columns.get(name)
+        for item in value if isinstance(value, list) else [value]:
+            words = _word(item)
+            if isinstance(words, str) and words.strip():
+                return words.strip()
+    return ""
 
 
 def _gain_map_meaning(columns: Mapping[str, Any]) -> tuple[GainMapSpec, GainCoding]:
@@ -145,16 +156,6 @@ def _number(columns: Mapping[str, Any], name: str, default: float) -> float:
 def _word(value: Any) -> Any:
     # Members of a tar are bytes, whatever they mean.
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
-
-
-def _text(columns: Mapping[str, Any]) -> str:
-    for name in TEXT_COLUMNS:
-        value = _word(columns.get(name))
-        if isinstance(value, list):
-            value = next((item for item in value if item), None)
-        if isinstance(value, str):
-            return value.strip()
-    return ""
 
 
 def _first_source(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from training.data.rows import Reject, Row, row_from_columns
+from training.data.rows import Reject, Row, caption_of, row_from_columns
 from training.errors import RejectedSample
 
 MAX_MEMBER_BYTES = 1 << 28
@@ -62,6 +63,18 @@ def _problem(member: tarfile.TarInfo) -> tuple[str, str] | None:
 def _row(path: Path, stem: str, columns: dict[str, Any]) -> Row | Reject:
     key = f"{path.stem}/{stem}"
     try:
+        columns["text"] = caption_of(columns) or _caption_in_json(columns.get("json"))
         return row_from_columns(columns, key=key, image_root=None, source=path.name)
     except RejectedSample as reject:
         return Reject(key, reject.reason, reject.detail)
+
+
+def _caption_in_json(data: bytes | None) -> str:
+    """What img2dataset and others write beside the picture. Raises: RejectedSample `bad_metadata`."""
+    if data is None:
+        return ""
+    try:
+        stated = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise RejectedSample("bad_metadata", f".json member: {str(error)[:100]}") from error
+    return caption_of(stated) if isinstance(stated, dict) else ""
