@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from training.config import ValidateConfig
 from training.data.decode import decode_gain_map, decode_sdr, read_bytes
-from training.data.rows import Reject, Row
+from training.data.rows import Reject, Row, duplicate
 from training.data.samples import check_shapes
-from training.data.sources import list_units, read_all
+from training.data.sources import Unit, list_units
 from training.errors import RejectedSample
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def run(config: ValidateConfig) -> int:
     config.save(output / "config.yaml")
     report = Report()
     with (output / "rejects.jsonl").open("w", encoding="utf-8") as rejects:
-        for reject in inspect(read_all(units), config, report):
+        for reject in inspect(units, config, report):
             rejects.write(json.dumps(vars(reject)) + "\n")
     (output / "report.json").write_text(json.dumps(report.summary(), indent=1), encoding="utf-8")
     logger.info("%s", json.dumps(report.summary()))
@@ -82,19 +82,18 @@ def run(config: ValidateConfig) -> int:
     return FAILED if failed else 0
 
 
-def inspect(found: Iterator[Row | Reject], config: ValidateConfig, report: Report) -> Iterator[Reject]:
+def inspect(units: Sequence[Unit], config: ValidateConfig, report: Report) -> Iterator[Reject]:
     """Count every row into `report`; yields the rejects."""
-    keys: set[str] = set()
-    for item in found:
-        report.rows += 1
-        try:
-            row = _usable(item, keys)
-            size = check_row(row, config)
-        except RejectedSample as reject:
-            report.reasons[reject.reason] += 1
-            yield Reject(item.key, reject.reason, reject.detail)
-        else:
-            report.add(row, size)
+    # Two sources may use the same names for different pictures; the units of one may not.
+    keys: set[tuple[str, str]] = set()
+    for unit in units:
+        for item in unit.rows():
+            report.rows += 1
+            reject = _reject(item, (unit.source, item.key) in keys, config, report)
+            keys.add((unit.source, item.key))
+            if reject is not None:
+                report.reasons[reject.reason] += 1
+                yield reject
 
 
 def check_row(row: Row, config: ValidateConfig) -> tuple[int, int]:
@@ -109,10 +108,13 @@ def check_row(row: Row, config: ValidateConfig) -> tuple[int, int]:
     return picture.height, picture.width
 
 
-def _usable(item: Row | Reject, keys: set[str]) -> Row:
+def _reject(item: Row | Reject, repeated: bool, config: ValidateConfig, report: Report) -> Reject | None:
     if isinstance(item, Reject):
-        raise RejectedSample(item.reason, item.detail)
-    if item.key in keys:
-        raise RejectedSample("duplicate_key", f"key {item.key} came before")
-    keys.add(item.key)
-    return item
+        return item
+    if repeated:
+        return duplicate(item.key)
+    try:
+        report.add(item, check_row(item, config))
+    except RejectedSample as reject:
+        return Reject(item.key, reject.reason, reject.detail)
+    return None

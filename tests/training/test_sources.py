@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -225,6 +226,39 @@ def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_text("nothing")
     with pytest.raises(DatasetError, match="not a readable parquet"):
         rows_of(tmp_path / "bad.parquet")
+
+
+def reasons(rows: Sequence[Row | Reject]) -> list[str]:
+    return [item.reason if isinstance(item, Reject) else item.key for item in rows]
+
+
+def test_a_key_that_comes_twice_is_a_reject_however_the_source_is_cut(tmp_path: Path, picture: bytes) -> None:
+    rows = [{"id": key, "image": picture, "text": "x"} for key in ("a", "b", None, "", "a", "c")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=2)
+    images = [{"id": 1, "file_name": f"{n}.png"} for n in range(3)]
+    (tmp_path / "coco.json").write_text(json.dumps({"images": images, "annotations": []}))
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for stem in ("x", "y", "x"):
+            add(archive, f"{stem}.png", picture)
+    for size in (1, 2, 3, 9):
+        parquet = rows_of(tmp_path / "rows.parquet", size=size)
+        assert reasons(parquet) == ["a", "b", "rows:2", "rows:3", "duplicate_key", "c"]
+        assert parquet[4].key == "a"
+        coco = rows_of(tmp_path / "coco.json", size=size)
+        assert reasons(coco) == ["1", "duplicate_key", "duplicate_key"]
+        assert reasons(rows_of(tmp_path / "s.tar", size=size)) == ["s/x", "s/y", "duplicate_key"]
+
+
+def test_files_of_one_name_in_two_folders_share_no_key(tmp_path: Path, picture: bytes) -> None:
+    for folder in ("train", "val"):
+        (tmp_path / "tar" / folder).mkdir(parents=True)
+        (tmp_path / "parquet" / folder).mkdir(parents=True)
+        table = pa.Table.from_pylist([{"image": picture, "text": "x"}])
+        pq.write_table(table, tmp_path / "parquet" / folder / "0.parquet")
+        with tarfile.open(tmp_path / "tar" / folder / "0.tar", "w") as archive:
+            add(archive, "a.png", picture)
+    assert reasons(rows_of(tmp_path / "parquet")) == ["train/0:0", "val/0:0"]
+    assert reasons(rows_of(tmp_path / "tar")) == ["train/0/a", "val/0/a"]
 
 
 @pytest.mark.parametrize(

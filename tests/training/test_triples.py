@@ -122,6 +122,25 @@ def test_rejects_are_logged_with_reasons(configure: Configure, photos: Path, tmp
     assert len(rows_of(tmp_path / "set")) == 6
 
 
+def test_a_picture_named_twice_is_there_once_and_counted(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    names = ["photo_000.png", "photo_001.png", "photo_002.png", "photo_000.png", "photo_003.png"]
+    rows = [{"key": name, "image": (photos / name).read_bytes(), "text": name} for name in names]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    config = configure(
+        "triples", output_dir=tmp_path / "set", source=[tmp_path / "rows.parquet"], gain_source="analytic"
+    )
+    run(config)
+    whole = contents(tmp_path / "set")
+    assert [row["key"] for row in rows_of(tmp_path / "set")] == [names[0], names[1], names[2], names[4]]
+    assert json.loads((tmp_path / "set" / "_SUCCESS").read_text())["rejects"] == {"duplicate_key": 1}
+    # The shard with the second mention alone, as another process or a later run builds it.
+    (tmp_path / "set" / "triples-000001.parquet").unlink()
+    run(config)
+    assert contents(tmp_path / "set") == whole
+
+
 def test_a_set_of_rejects_fails(configure: Configure, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,24 @@ def test_missing_files_are_counted(configure: Configure, tmp_path: Path) -> None
     pq.write_table(pa.Table.from_pylist([{"image": "gone.png", "text": "x"}]), tmp_path / "rows.parquet")
     assert run(configure("validate", output_dir=tmp_path / "r", source=[tmp_path / "rows.parquet"])) == FAILED
     assert json.loads((tmp_path / "r" / "report.json").read_text())["reasons"] == {"missing_file": 1}
+
+
+def test_equal_names_are_duplicates_within_a_source_only(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "others")
+    picture = (photos / "photo_000.png").read_bytes()
+    (tmp_path / "rows").mkdir()
+    for name in ("a", "b"):
+        row = {"key": "same", "image": picture, "text": "x"}
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows" / f"{name}.parquet")
+    run(
+        configure(
+            "validate", output_dir=tmp_path / "r", source=[photos, tmp_path / "others", tmp_path / "rows"]
+        )
+    )
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert (report["rows"], report["reasons"]) == (14, {"duplicate_key": 1})
 
 
 def test_a_good_set_passes(configure: Configure, triples: Path, tmp_path: Path) -> None:

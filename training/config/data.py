@@ -16,7 +16,7 @@ class SourceFields:
     source: list[str] = option([], help="folders, parquet, tar shards, COCO JSON, or hf:NAME")
     image_root: str | None = option(None, help="folder that relative image paths start from")
     captions: Literal["first", "all"] = option(
-        "first", help="of several captions: the first, or one row each"
+        "first", help="of a COCO picture's captions: the first, or one row each"
     )
     max_samples: int | None = option(None, help="stop after N pictures (trial runs)")
     rows_per_shard: int = option(1000, help="pictures per unit of work and output shard")

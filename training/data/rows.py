@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,10 +104,9 @@ def row_from_columns(columns: Mapping[str, Any], *, key: str, image_root: Path |
     image = _first_source(columns, IMAGE_COLUMNS, image_root)
     if image is None:
         raise RejectedSample("missing_image", f"no usable value in {', '.join(IMAGE_COLUMNS)}")
-    stated_key = next((columns[name] for name in KEY_COLUMNS if columns.get(name) is not None), key)
     spec, coding = _gain_map_meaning(columns)
     return Row(
-        key=str(_word(stated_key)),
+        key=stated_key(columns) or key,
         image=image,
         text=caption_of(columns),
         gain_map=_first_source(columns, GAIN_MAP_COLUMNS, image_root),
@@ -116,6 +115,40 @@ def row_from_columns(columns: Mapping[str, Any], *, key: str, image_root: Path |
         coding=coding,
         source=source,
     )
+
+
+def found_row(columns: dict[str, Any], *, key: str, image_root: Path | None, source: str) -> Row | Reject:
+    """A row, or the reason why its columns make none."""
+    try:
+        return row_from_columns(columns, key=key, image_root=image_root, source=source)
+    except RejectedSample as reject:
+        return Reject(key, reject.reason, reject.detail)
+
+
+def stated_key(columns: Mapping[str, Any]) -> str | None:
+    """The identity that a row gives itself, None where it has none."""
+    for name in KEY_COLUMNS:
+        value = _word(columns.get(name))
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        if not missing and str(value):
+            return str(value)
+    return None
+
+
+def distinct(found: Iterable[Row | Reject]) -> Iterator[Row | Reject]:
+    """The same, with a reject in place of every row whose key an earlier row has."""
+    keys: set[str] = set()
+    for item in found:
+        if isinstance(item, Row) and item.key in keys:
+            yield duplicate(item.key)
+            continue
+        keys.add(item.key)
+        yield item
+
+
+def duplicate(key: str) -> Reject:
+    """What becomes of a row whose key came before."""
+    return Reject(key, "duplicate_key", f"key {key} came before")
 
 
 def caption_of(columns: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, row_from_columns
+from training.data.parquet import read_parquet, repeated_keys
+from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, distinct, found_row
 from training.data.tar import read_tar
 from training.errors import DatasetError, RejectedSample
 
@@ -34,12 +36,14 @@ class Unit:
         read: yields rows and rejects, always the same ones.
         count: number of rows where it is known without reading.
         limit: read at most this many.
+        source: the one of the user's sources that it is a part of.
     """
 
     name: str
     read: Callable[[], Iterator[Found]]
     count: int | None = None
     limit: int | None = None
+    source: str = ""
 
     def rows(self) -> Iterator[Found]:
         """The unit's rows in order."""
@@ -66,7 +70,11 @@ def list_units(
     Raises: DatasetError for a source that does not exist or is of no known kind.
     """
     root = Path(image_root) if image_root else None
-    units = [unit for source in sources for unit in _open(source, rows_per_unit, root, captions == "all")]
+    units = [
+        replace(unit, source=source)
+        for source in sources
+        for unit in _open(source, rows_per_unit, root, captions == "all")
+    ]
     if not units:
         raise DatasetError(
             f"{', '.join(sources)} holds no pictures; expected {', '.join(sorted(PICTURES))}, "
@@ -92,9 +100,9 @@ def _open(source: str, size: int, root: Path | None, every_caption: bool) -> lis
     if path.is_dir():
         return _folder_units(path, size, root)
     if path.suffix == ".parquet":
-        return _parquet_units(path, size, root or path.parent)
+        return _parquet_units(path, path.name, size, root or path.parent)
     if path.suffix == ".tar":
-        return [Unit(path.name, lambda: read_tar(path))]
+        return [_tar_unit(path, path.name)]
     if path.suffix == ".json":
         return _coco_units(path, size, root or path.parent, every_caption)
     raise DatasetError(f"{source} is of no known kind; expected .parquet, .tar, .json (COCO) or a folder")
@@ -102,12 +110,16 @@ def _open(source: str, size: int, root: Path | None, every_caption: bool) -> lis
 
 def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+    def named(path: Path) -> str:
+        return path.relative_to(folder).as_posix()
+
     parquet = [path for path in files if path.suffix == ".parquet"]
     if parquet:
-        return [unit for path in parquet for unit in _parquet_units(path, size, root or folder)]
+        return [unit for path in parquet for unit in _parquet_units(path, named(path), size, root or folder)]
     shards = [path for path in files if path.suffix == ".tar"]
     if shards:
-        return [unit for path in shards for unit in _open(str(path), size, root, False)]
+        return [_tar_unit(path, named(path)) for path in shards]
     captions = _sidecar_captions(folder)
     rows = [_file_row(path, folder, captions) for path in files if path.suffix.lower() in PICTURES]
     return _list_units(folder.name, rows, size)
@@ -138,7 +150,12 @@ def _sidecar_captions(folder: Path) -> dict[str, str]:
     return captions
 
 
-def _list_units(name: str, rows: Sequence[Found], size: int) -> list[Unit]:
+def _tar_unit(path: Path, name: str) -> Unit:
+    return Unit(name, lambda: distinct(read_tar(path, name)))
+
+
+def _list_units(name: str, found: Sequence[Found], size: int) -> list[Unit]:
+    rows = list(distinct(found))
     return [
         Unit(f"{name}[{start}:{start + len(part)}]", part.__iter__, len(part))
         for start in range(0, len(rows), size)
@@ -165,36 +182,19 @@ def _coco_units(path: Path, size: int, root: Path, every_caption: bool) -> list[
     return _list_units(path.name, rows, size)
 
 
-def _parquet_units(path: Path, size: int, root: Path) -> list[Unit]:
+def _parquet_units(path: Path, name: str, size: int, root: Path) -> list[Unit]:
     try:
-        count = pq.ParquetFile(path).metadata.num_rows
+        count = pq.read_metadata(path).num_rows
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
+    # Every unit has to know of the keys of those before it, whoever reads them.
+    repeated = functools.cache(lambda: repeated_keys(path))
 
-    def reader(start: int, stop: int) -> Callable[[], Iterator[Found]]:
-        return lambda: _parquet_rows(path, start, stop, root)
+    def unit(start: int, stop: int) -> Unit:
+        read = functools.partial(read_parquet, path, name, start, stop, root, repeated)
+        return Unit(f"{name}[{start}:{stop}]", read, stop - start)
 
-    return [
-        Unit(
-            f"{path.name}[{start}:{min(start + size, count)}]",
-            reader(start, min(start + size, count)),
-            min(size, count - start),
-        )
-        for start in range(0, count, size)
-    ]
-
-
-def _parquet_rows(path: Path, start: int, stop: int, root: Path) -> Iterator[Found]:
-    file = pq.ParquetFile(path)
-    position = 0
-    for group in range(file.num_row_groups):
-        length = file.metadata.row_group(group).num_rows
-        if position < stop and position + length > start:
-            table = file.read_row_group(group).slice(max(0, start - position), stop - max(start, position))
-            for offset, columns in enumerate(table.to_pylist()):
-                number = max(start, position) + offset
-                yield found_row(columns, key=f"{path.stem}:{number}", image_root=root, source=path.name)
-        position += length
+    return [unit(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def _hub_units(name: str, root: Path | None) -> list[Unit]:
@@ -213,7 +213,7 @@ def _hub_units(name: str, root: Path | None) -> list[Unit]:
 
     def reader(index: int) -> Callable[[], Iterator[Found]]:
         shard = stream.shard(stream.num_shards, index)
-        return lambda: _hub_rows(shard, f"{location}:{index}", root, local)
+        return lambda: distinct(_hub_rows(shard, f"{location}:{index}", root, local))
 
     return [Unit(f"{name}[{index}/{stream.num_shards}]", reader(index)) for index in range(stream.num_shards)]
 
@@ -249,14 +249,6 @@ def _fetched(value: Any, trusted: bool) -> Any:
     if not trusted:
         raise RejectedSample("unsafe_path", f"{path} is a file of this machine; image_root allows such rows")
     return value
-
-
-def found_row(columns: dict[str, Any], *, key: str, image_root: Path | None, source: str) -> Found:
-    """A row, or the reason why its columns make none."""
-    try:
-        return row_from_columns(columns, key=key, image_root=image_root, source=source)
-    except RejectedSample as reject:
-        return Reject(key, reject.reason, reject.detail)
 
 
 def _first_rows(units: Sequence[Unit], limit: int) -> list[Unit]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from training.data.rows import Reject, Row
-from training.data.sources import found_row, list_units, read_all
+from training.data.rows import Reject, Row, found_row
+from training.data.sources import list_units, read_all
 from training.errors import DatasetError
 
 

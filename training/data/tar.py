@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from training.data.rows import Reject, Row, caption_of, row_from_columns
+from training.data.rows import Reject, Row, caption_of, found_row
 from training.errors import RejectedSample
 
 MAX_MEMBER_BYTES = 1 << 28
 
 
-def read_tar(path: Path) -> Iterator[Row | Reject]:
-    """Rows of one shard in file order; unsafe members and a damaged tail become rejects."""
+def read_tar(path: Path, shard: str) -> Iterator[Row | Reject]:
+    """Rows of one shard in file order; unsafe members and a damaged tail become rejects.
+
+    Args:
+        shard: the shard's name in its data set, part of its rows' keys.
+    """
+    prefix = shard.removesuffix(".tar")
     stem: str | None = None
     columns: dict[str, Any] = {}
     try:
@@ -25,22 +30,22 @@ def read_tar(path: Path) -> Iterator[Row | Reject]:
                     continue
                 problem = _problem(member)
                 if problem is not None:
-                    yield Reject(f"{path.stem}/{member.name}", *problem)
+                    yield Reject(f"{prefix}/{member.name}", *problem)
                     continue
                 name, _, extension = (
                     member.name.partition(".") if "/" not in member.name else _split(member.name)
                 )
                 if name != stem and stem is not None:
-                    yield _row(path, stem, columns)
+                    yield _row(shard, stem, columns)
                     columns = {}
                 stem = name
                 stream = archive.extractfile(member)
                 columns[extension.lower()] = stream.read() if stream is not None else b""
     except (tarfile.TarError, EOFError, OSError) as error:
-        yield Reject(f"{path.stem}/{stem or ''}", "damaged_shard", f"{path}: {error}")
+        yield Reject(f"{prefix}/{stem or ''}", "damaged_shard", f"{path}: {error}")
         return
     if stem is not None:
-        yield _row(path, stem, columns)
+        yield _row(shard, stem, columns)
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -60,13 +65,13 @@ def _problem(member: tarfile.TarInfo) -> tuple[str, str] | None:
     return None
 
 
-def _row(path: Path, stem: str, columns: dict[str, Any]) -> Row | Reject:
-    key = f"{path.stem}/{stem}"
+def _row(shard: str, stem: str, columns: dict[str, Any]) -> Row | Reject:
+    key = f"{shard.removesuffix('.tar')}/{stem}"
     try:
         columns["text"] = caption_of(columns) or _caption_in_json(columns.get("json"))
-        return row_from_columns(columns, key=key, image_root=None, source=path.name)
     except RejectedSample as reject:
         return Reject(key, reject.reason, reject.detail)
+    return found_row(columns, key=key, image_root=None, source=shard)
 
 
 def _caption_in_json(data: bytes | None) -> str:
