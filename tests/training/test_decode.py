@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.decode import decode_gain_map, decode_sdr, encode_gain_map, image_size
+from training.data.decode import decode_gain_map, decode_sdr, encode_gain_map, image_size, read_bytes
 from training.errors import RejectedSample
 from training.tiny import make_photo
 
@@ -110,3 +113,26 @@ def test_8_bit_and_grey_gain_maps_are_read() -> None:
     assert grey.shape == (40, 56, 3) and np.ptp(grey, axis=2).max() == 0
     with pytest.raises(RejectedSample, match="unreadable_gainmap"):
         decode_gain_map(b"nothing")
+
+
+def test_a_photo_with_a_second_picture_behind_it_is_a_photo() -> None:
+    photo, buffer = Image.new("RGB", (20, 10), (200, 100, 50)), io.BytesIO()
+    photo.save(buffer, format="MPO", save_all=True, append_images=[Image.new("RGB", (8, 4))])
+    picture = decode_sdr(buffer.getvalue())
+    assert picture.size == (20, 10) and abs(picture.getpixel((5, 5))[0] - 200) < 4
+
+
+@pytest.mark.parametrize("read", [decode_sdr, image_size])
+def test_a_header_that_promises_too_much_is_a_reject(read: Any) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, format="BMP")
+    data = bytearray(buffer.getvalue())
+    data[18:26] = struct.pack("<ii", 30_000, 30_000)
+    with pytest.raises(RejectedSample, match="oversize_image"):
+        read(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "a\ud800.png", "a" * 5000])
+def test_a_name_that_no_file_can_have_is_a_missing_file(name: str) -> None:
+    with pytest.raises(RejectedSample, match="missing_file"):
+        read_bytes(Path(name))

@@ -23,6 +23,9 @@ def read_bytes(source: ImageSource) -> bytes:
         return source.read_bytes()
     except OSError as error:
         raise RejectedSample("missing_file", f"{source}: {error.strerror}") from error
+    except ValueError as error:
+        # A null byte or half a character: no file can have that name.
+        raise RejectedSample("missing_file", f"{str(source)!r}: {error}") from error
 
 
 def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
@@ -56,7 +59,8 @@ def _refuse_unusual(picture: Image.Image) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and picture.width * picture.height > limit:
         raise RejectedSample("oversize_image", f"{picture.width}x{picture.height}, more than {limit} pixels")
-    if getattr(picture, "is_animated", False):
+    # An MPO is a photo with a preview or a gain map behind it, as phones and cameras write them.
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise RejectedSample("animated_image", f"{getattr(picture, 'n_frames', 2)} frames")
     if picture.mode == "F":
         raise RejectedSample("unreadable_image", "floating-point samples, whose white is not known")
@@ -65,12 +69,14 @@ def _refuse_unusual(picture: Image.Image) -> None:
 def image_size(data: bytes) -> tuple[int, int]:
     """(height, width) after EXIF orientation, from the header alone.
 
-    Raises: RejectedSample `unreadable_image`.
+    Raises: RejectedSample `unreadable_image` or `oversize_image`.
     """
     try:
         with Image.open(io.BytesIO(data)) as picture:
             turned = picture.getexif().get(0x0112, 1) >= 5
             width, height = picture.size
+    except Image.DecompressionBombError as error:
+        raise RejectedSample("oversize_image", str(error)) from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise RejectedSample("unreadable_image", str(error)[:200]) from error
     return (width, height) if turned else (height, width)
