@@ -44,6 +44,17 @@ def test_a_folder_with_captions_beside_the_pictures(photos: Path) -> None:
     assert rows[1].text == "sun over a field 1" and rows[1].image == photos / "photo_001.png"
 
 
+def test_captions_with_a_byte_order_mark_and_in_subfolders(tmp_path: Path, picture: bytes) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("a.png", "b.png", "train/c.png"):
+        (tmp_path / name).write_bytes(picture)
+    (tmp_path / "a.txt").write_text("\ufefffrom Windows", encoding="utf-8")
+    line = '\ufeff{"file_name": "b.png", "text": "marked"}'
+    (tmp_path / "metadata.jsonl").write_text(line, encoding="utf-8")
+    (tmp_path / "train" / "metadata.jsonl").write_text('{"file_name": "c.png", "caption": "below"}')
+    assert [row.text for row in rows_of(tmp_path)] == ["from Windows", "marked", "below"]
+
+
 def test_a_folder_in_the_layout_of_image_folders(tmp_path: Path, picture: bytes) -> None:
     (tmp_path / "a.png").write_bytes(picture)
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a lamp"}) + "\n")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.data.parquet import read_parquet, repeated_keys
-from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, distinct, found_row
+from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, caption_of, distinct, found_row
 from training.data.tar import read_tar
 from training.errors import DatasetError, RejectedSample
 
@@ -120,7 +120,7 @@ def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
     shards = [path for path in files if path.suffix == ".tar"]
     if shards:
         return [_tar_unit(path, named(path)) for path in shards]
-    captions = _sidecar_captions(folder)
+    captions = _sidecar_captions(folder, files)
     rows = [_file_row(path, folder, captions) for path in files if path.suffix.lower() in PICTURES]
     return _list_units(folder.name, rows, size)
 
@@ -130,23 +130,23 @@ def _file_row(path: Path, folder: Path, captions: dict[str, str]) -> Row:
     sidecar = path.with_suffix(".txt")
     text = captions.get(name, "")
     if not text and sidecar.is_file():
-        text = sidecar.read_text(encoding="utf-8", errors="replace").strip()
+        text = sidecar.read_text(encoding="utf-8-sig", errors="replace").strip()
     truth = [path.with_suffix(suffix) for suffix in HDR_SIDECARS if path.with_suffix(suffix).is_file()]
     return Row(key=name, image=path, text=text, hdr=truth[0] if truth else None, source=str(folder))
 
 
-def _sidecar_captions(folder: Path) -> dict[str, str]:
-    """`metadata.jsonl` in the layout of Hugging Face image folders; a bad line costs one caption."""
-    path = folder / "metadata.jsonl"
-    if not path.is_file():
-        return {}
+def _sidecar_captions(folder: Path, files: Sequence[Path]) -> dict[str, str]:
+    """Every `metadata.jsonl` in the layout of Hugging Face image folders; a bad line costs one caption."""
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
-            entry = json.loads(line) if line.strip() else {}
-            captions[entry.get("file_name", "")] = str(entry.get("text") or "").strip()
-        except (ValueError, AttributeError, TypeError):
-            logger.warning("%s: line %d is no JSON object of file_name and text", path, number)
+    for path in (path for path in files if path.name == "metadata.jsonl"):
+        below = path.parent.relative_to(folder)
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line) if line.strip() else {}
+                captions[(below / entry.get("file_name", "")).as_posix()] = caption_of(entry)
+            except (ValueError, AttributeError, TypeError):
+                logger.warning("%s: line %d is no JSON object of file_name and text", path, number)
     return captions
 
 
@@ -165,7 +165,7 @@ def _list_units(name: str, found: Sequence[Found], size: int) -> list[Unit]:
 
 def _coco_units(path: Path, size: int, root: Path, every_caption: bool) -> list[Unit]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         captions: dict[int, list[str]] = {}
         for annotation in content["annotations"]:
             captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"] or "").strip())
