@@ -14,13 +14,13 @@ from training.errors import ConfigError
 
 
 def load_vae(model: str) -> AutoencoderKL:
-    """The VAE of a pipeline folder, or a VAE folder itself. float32, frozen."""
+    """The VAE of a pipeline folder, or a VAE folder itself. float32, frozen. Raises: ConfigError."""
     subfolder = None if (Path(model) / "config.json").is_file() else "vae"
     return frozen(_load(AutoencoderKL, model, subfolder))
 
 
 def load_unet(model: str) -> UNet2DConditionModel:
-    """The pipeline's UNet, trainable, float32."""
+    """The pipeline's UNet, trainable, float32. Raises: ConfigError."""
     return _load(UNet2DConditionModel, model, "unet")
 
 

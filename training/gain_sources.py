@@ -144,7 +144,7 @@ class VAESource:
 
 
 def open_gain_source(config: TriplesConfig, accelerator: Accelerator) -> GainSource:
-    """The source that `gain_source` names."""
+    """The source that `gain_source` names. Raises: ConfigError or ModelFileError for unusable models."""
     if config.gain_source == "vae":
         return VAESource(config, accelerator)
     kind = AnalyticSource if config.gain_source == "analytic" else TruthSource

@@ -214,9 +214,11 @@ class Stopwatch:
         self.steps = 0
 
     def tick(self) -> None:
+        """A step is done."""
         self.steps += 1
 
     def rates(self) -> dict[str, float]:
+        """`images_per_second` over all processes since the last call; on a GPU `peak_memory_gib` too."""
         now = time.perf_counter()
         rate = self.steps * self.images_per_step / max(now - self.started, 1e-9)
         self.started, self.steps = now, 0

@@ -35,7 +35,9 @@ SHARDED = {
 class PreparedTask(Task, Protocol):
     """A task that creates its optimisers once the length of the run is known."""
 
-    def prepare(self, total_steps: int) -> None: ...
+    def prepare(self, total_steps: int) -> None:
+        """Place the networks and create the optimisers of a run of so many steps."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ class RejectCounter:
 
     @property
     def total(self) -> int:
+        """Rejects for any reason."""
         return sum(self.reasons.values())
 
     def summary(self) -> str:

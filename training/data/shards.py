@@ -64,6 +64,7 @@ class ShardFolder:
         return self.shard(unit).is_file()
 
     def shard(self, unit: int) -> Path:
+        """The unit's file, whether it exists or not."""
         return self.folder / f"triples-{unit:06d}.parquet"
 
     def write(
