@@ -38,20 +38,27 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Any]:
+def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser_path is None:
         pytest.skip("no Chromium is installed: scripts/install_system_packages.sh installs it")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
-        page.add_init_script(NO_BANNER)
-        page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
-        page.wait_for_function(READY, timeout=120_000)
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(server: Server, browser: Any) -> Iterator[Any]:
+    """A new visitor's page: no workflow or dialog is left of another test."""
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+    page.add_init_script(NO_BANNER)
+    page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
+    page.wait_for_function(READY, timeout=120_000)
+    yield page
+    page.close()
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -65,6 +72,11 @@ def test_a_workflow_opens_without_missing_nodes(page: Any, path: Path, tmp_path:
     page.screenshot(path=tmp_path / "page.png")
     with Image.open(tmp_path / "page.png") as screenshot:
         assert len(screenshot.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_a_template_names_the_checkpoint_that_is_missing(page: Any) -> None:
+    page.evaluate(OPEN, json.loads((ROOT / "workflows" / "text_to_hdr.json").read_text(encoding="utf-8")))
+    page.get_by_role("dialog").get_by_text("v1-5-pruned-emaonly-fp16.safetensors").first.wait_for()
 
 
 def test_the_run_button_makes_an_hdr_picture(server: Server, page: Any, photo: Path) -> None:
