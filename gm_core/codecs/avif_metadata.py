@@ -7,19 +7,13 @@ Handles the one layout libavif writes for a single picture (ISO/IEC 14496-12 and
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from ..errors import ImageWriteError
+from .iso_boxes import FULL_BOX, read_boxes, write_box
 from .signal import LightLevel, mastering_display
 
 _PICTURE_ITEM, _EXIF_ITEM = 1, 2
-_FULL_BOX = 4
 _EXTENT = 14
-
-
-class _Box(NamedTuple):
-    kind: bytes
-    payload: bytes
 
 
 def add_metadata(data: bytes, level: LightLevel, exif: bytes | None) -> bytes:
@@ -30,7 +24,7 @@ def add_metadata(data: bytes, level: LightLevel, exif: bytes | None) -> bytes:
     Raises:
         ImageWriteError: the file has another layout than libavif is known to write.
     """
-    boxes = _split(data)
+    boxes = list(read_boxes(data))
     if [box.kind for box in boxes] != [b"ftyp", b"meta", b"mdat"]:
         raise ImageWriteError("AVIF: the encoder wrote an unknown layout; update imagecodecs and report this")
     tiff = b"" if exif is None else bytes(4) + exif.removeprefix(b"Exif\0\0")
@@ -40,23 +34,27 @@ def add_metadata(data: bytes, level: LightLevel, exif: bytes | None) -> bytes:
     shift = size - len(old)
     exif_at = len(data) + shift + 8
     meta = _meta(old, level, shift=shift, exif_at=exif_at, exif_length=len(tiff))
-    parts = [_box(b"ftyp", boxes[0].payload), _box(b"meta", meta), _box(b"mdat", boxes[2].payload)]
-    return b"".join([*parts, _box(b"mdat", tiff) if tiff else b""])
+    parts = [
+        write_box(b"ftyp", boxes[0].payload),
+        write_box(b"meta", meta),
+        write_box(b"mdat", boxes[2].payload),
+    ]
+    return b"".join([*parts, write_box(b"mdat", tiff) if tiff else b""])
 
 
 def _meta(payload: bytes, level: LightLevel, *, shift: int, exif_at: int, exif_length: int) -> bytes:
-    children = _split(payload[_FULL_BOX:])
+    children = list(read_boxes(payload[FULL_BOX:]))
     if [box.kind for box in children] != [b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp"]:
         raise ImageWriteError("AVIF: the encoder wrote an unknown index; update imagecodecs and report this")
     handler, primary, locations, items, properties = (box.payload for box in children)
-    parts = [_box(b"hdlr", handler), _box(b"pitm", primary)]
-    parts.append(_box(b"iloc", _locations(locations, shift, exif_at, exif_length)))
-    parts.append(_box(b"iinf", _items(items) if exif_length else items))
+    parts = [write_box(b"hdlr", handler), write_box(b"pitm", primary)]
+    parts.append(write_box(b"iloc", _locations(locations, shift, exif_at, exif_length)))
+    parts.append(write_box(b"iinf", _items(items) if exif_length else items))
     if exif_length:
         reference = struct.pack(">HHH", _EXIF_ITEM, 1, _PICTURE_ITEM)
-        parts.append(_box(b"iref", bytes(_FULL_BOX) + _box(b"cdsc", reference)))
-    parts.append(_box(b"iprp", _properties(properties, level)))
-    return payload[:_FULL_BOX] + b"".join(parts)
+        parts.append(write_box(b"iref", bytes(FULL_BOX) + write_box(b"cdsc", reference)))
+    parts.append(write_box(b"iprp", _properties(properties, level)))
+    return payload[:FULL_BOX] + b"".join(parts)
 
 
 def _locations(payload: bytes, shift: int, exif_at: int, exif_length: int) -> bytes:
@@ -69,44 +67,32 @@ def _locations(payload: bytes, shift: int, exif_at: int, exif_length: int) -> by
     table = struct.pack(">HHHII", item, 0, 1, offset + shift, length)
     if exif_length:
         table += struct.pack(">HHHII", _EXIF_ITEM, 0, 1, exif_at, exif_length)
-    return bytes(_FULL_BOX) + struct.pack(">HH", sizes, 2 if exif_length else 1) + table
+    return bytes(FULL_BOX) + struct.pack(">HH", sizes, 2 if exif_length else 1) + table
 
 
 def _items(payload: bytes) -> bytes:
-    (count,) = struct.unpack_from(">H", payload, _FULL_BOX)
+    (count,) = struct.unpack_from(">H", payload, FULL_BOX)
     entry = b"\2\0\0\1" + struct.pack(">HH4s", _EXIF_ITEM, 0, b"Exif") + b"\0"
     return (
-        payload[:_FULL_BOX] + struct.pack(">H", count + 1) + payload[_FULL_BOX + 2 :] + _box(b"infe", entry)
+        payload[:FULL_BOX]
+        + struct.pack(">H", count + 1)
+        + payload[FULL_BOX + 2 :]
+        + write_box(b"infe", entry)
     )
 
 
 def _properties(payload: bytes, level: LightLevel) -> bytes:
     """Two more properties, associated with the picture, none of them essential."""
-    container, associations = (box.payload for box in _split(payload))
-    first = len(_split(container)) + 1
+    container, associations = (box.payload for box in read_boxes(payload))
+    first = len(list(read_boxes(container))) + 1
     light = struct.pack(">HH", min(round(level.max_cll), 65535), min(round(level.average), 65535))
     mastering = mastering_display(("green", "blue", "red"))
-    container += _box(b"clli", light) + _box(b"mdcv", mastering)
-    count, item, linked = struct.unpack_from(">IHB", associations, _FULL_BOX)
-    if (associations[:_FULL_BOX], count, item) != (bytes(_FULL_BOX), 1, _PICTURE_ITEM):
+    container += write_box(b"clli", light) + write_box(b"mdcv", mastering)
+    count, item, linked = struct.unpack_from(">IHB", associations, FULL_BOX)
+    if (associations[:FULL_BOX], count, item) != (bytes(FULL_BOX), 1, _PICTURE_ITEM):
         raise ImageWriteError(
             "AVIF: the encoder wrote unknown associations; update imagecodecs and report this"
         )
-    links = associations[_FULL_BOX + 7 :] + bytes((first, first + 1))
-    head = bytes(_FULL_BOX) + struct.pack(">IHB", count, item, linked + 2)
-    return _box(b"ipco", container) + _box(b"ipma", head + links)
-
-
-def _box(kind: bytes, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload) + 8) + kind + payload
-
-
-def _split(data: bytes) -> list[_Box]:
-    boxes, position = [], 0
-    while position + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, position)
-        if size < 8 or position + size > len(data):
-            raise ImageWriteError("AVIF: the encoder wrote a damaged box; update imagecodecs and report this")
-        boxes.append(_Box(kind, data[position + 8 : position + size]))
-        position += size
-    return boxes
+    links = associations[FULL_BOX + 7 :] + bytes((first, first + 1))
+    head = bytes(FULL_BOX) + struct.pack(">IHB", count, item, linked + 2)
+    return write_box(b"ipco", container) + write_box(b"ipma", head + links)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
-_FULL_BOX = 4
+from .iso_boxes import FULL_BOX, read_boxes
+
 # Quarter turns counterclockwise, and mirror axis -> Exif orientation that asks for the same.
 _TURNS = {1: 8, 2: 3, 3: 6}
 _MIRRORS = {0: 4, 1: 2}
@@ -14,9 +14,9 @@ _MIRRORS = {0: 4, 1: 2}
 def transforms(data: bytes) -> list[int]:
     """Exif orientations to apply one after the other; empty where the file asks for none or is damaged."""
     try:
-        meta = dict(_boxes(dict(_boxes(data)).get(b"meta", b"")[_FULL_BOX:]))
-        properties = dict(_boxes(meta.get(b"iprp", b"")))
-        known = list(_boxes(properties.get(b"ipco", b"")))
+        meta = dict(read_boxes(dict(read_boxes(data)).get(b"meta", b"")[FULL_BOX:]))
+        properties = dict(read_boxes(meta.get(b"iprp", b"")))
+        known = list(read_boxes(properties.get(b"ipco", b"")))
         linked = _linked(properties.get(b"ipma", b""), _primary(meta.get(b"pitm", b"")))
         chosen = [known[index - 1] for index in linked if 0 < index <= len(known)]
         steps = [_orientation(kind, payload[0]) for kind, payload in chosen if kind in (b"irot", b"imir")]
@@ -25,31 +25,15 @@ def transforms(data: bytes) -> list[int]:
     return [step for step in steps if step != 1]
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and payload of each box; stops at a damaged one."""
-    position = 0
-    while position + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, position)
-        header = 8
-        if size == 0:
-            size = len(data) - position
-        elif size == 1:
-            size, header = struct.unpack_from(">Q", data, position + 8)[0], 16
-        if size < header:
-            return
-        yield kind, data[position + header : position + size]
-        position += size
-
-
 def _primary(payload: bytes) -> int:
-    return struct.unpack_from(">I" if payload[0] else ">H", payload, _FULL_BOX)[0]
+    return struct.unpack_from(">I" if payload[0] else ">H", payload, FULL_BOX)[0]
 
 
 def _linked(payload: bytes, item: int) -> list[int]:
     """Numbers of the properties of an item, counted from 1, in order."""
     wide_item, wide_index = payload[0] > 0, payload[3] & 1
-    (count,) = struct.unpack_from(">I", payload, _FULL_BOX)
-    position = _FULL_BOX + 4
+    (count,) = struct.unpack_from(">I", payload, FULL_BOX)
+    position = FULL_BOX + 4
     for _ in range(count):
         number, links = struct.unpack_from(">IB" if wide_item else ">HB", payload, position)
         position += 5 if wide_item else 3

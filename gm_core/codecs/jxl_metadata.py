@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-
 from ..errors import ImageWriteError
+from .iso_boxes import write_box
 from .jxl_header import CONTAINER
 
 
@@ -19,4 +18,4 @@ def with_exif(data: bytes, exif: bytes) -> bytes:
     if not data.startswith(CONTAINER):
         raise ImageWriteError("JPEG XL: the encoder wrote no container; update imagecodecs and report this")
     tiff = bytes(4) + exif.removeprefix(b"Exif\0\0")
-    return data + struct.pack(">I4s", 8 + len(tiff), b"Exif") + tiff
+    return data + write_box(b"Exif", tiff)

@@ -69,6 +69,7 @@ def validation_pictures(panorama: np.ndarray, rng: np.random.Generator, size: in
 def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 1) -> Iterator[Case]:
     """`views` crops of every scene (fewer, where it has less) in every rendering."""
     for path in scenes:
+        # The views must not change with the other scenes in the folder, hence no counter in the seed.
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
         for hdr in islice(validation_pictures(panorama, rng, size), views):
             for name, sdr in sdr_renderings(hdr).items():
