@@ -1,10 +1,11 @@
 """How much gain each tone of a picture deserves, told from the picture's statistics.
 
 A gain-map UNet sees a small latent and has to guess the camera's tone curve from it. The curve leaves
-clearer traces in the pixels: how often each value occurs, how much contrast is left around it and how
-colourful it is. `ToneNet` reads these traces and answers with two curves. `full_size_map` averages them with
-the curves that the UNet painted, applies them to the picture's own pixels, and adds, softly, what only the
-UNet can know: which of two equally bright things is the lamp.
+clearer traces in the pixels: how often each value occurs, how much contrast is left around it, how colourful
+it is, and how one channel changes beside another along shadings and edges. `ToneNet` reads these traces and
+answers with two curves. `full_size_map` averages them with the curves that the UNet painted, applies them to
+the picture's own pixels, and adds what no curve can know: softly, which of two equally bright things is the
+lamp, as the UNet painted it; and how bright clipped areas were (`highlights.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from .clipping import NEAR_WHITE, white_share
 from .errors import GainMapError, ModelFileError
 from .gain_coding import GainCoding
 from .gain_map import limit_darkening
+from .highlights import HighlightNet, highlight_clues, look_size
 from .model_info import GainMapModelInfo
 from .resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
 from .tone_curves import KNOTS, ToneCurves, fit_curves
@@ -23,17 +26,22 @@ from .tone_statistics import STATISTICS, picture_statistics
 
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
-INFERRED_SHARE = 0.7
+HIGHLIGHTS = "highlights."
+"""Among those, the tensors of its HighlightNet start with this."""
+INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
 DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.25
 """Half window, as a share of the short side, and weight of what a map says beyond its tones."""
 
 
 class ToneNet(nn.Module):
-    """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side."""
+    """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side.
+    With it travels the net that judges clipped areas, of which curves know nothing, if a model has one.
+    """
 
     mean: Tensor
     scale: Tensor
+    highlights: HighlightNet | None
 
     def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
         super().__init__()
@@ -48,6 +56,7 @@ class ToneNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(width, 2 * KNOTS),
         )
+        self.highlights = None
 
     @classmethod
     def pop_from(cls, weights: dict[str, Tensor], name: str) -> ToneNet | None:
@@ -61,6 +70,8 @@ class ToneNet(nn.Module):
         """From its own tensors, `PREFIX` removed; raises ModelFileError when they do not fit."""
         first = weights.get("layers.0.weight")
         net = cls(width=len(first) if first is not None else 256)
+        if any(key.startswith(HIGHLIGHTS) for key in weights):
+            net.highlights = HighlightNet()
         try:
             net.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
         except RuntimeError as error:
@@ -90,6 +101,31 @@ def local_differences(gain: Tensor, explained: Tensor) -> Tensor:
     rest = (gain - explained).mean(dim=1, keepdim=True)
     radius = max(1, round(min(rest.shape[-2:]) * DIFFERENCE_RADIUS))
     return DIFFERENCE_SHARE * box_mean(rest, radius)
+
+
+def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
+    """Stops `[B,1,h,w]`, small, that the white pixels of a picture `[B,3,H,W]` gain beyond its curves."""
+    if net is None:
+        return sdr.new_zeros(len(sdr), 1, 1, 1, dtype=torch.float32)
+    look = interpolate(sdr.float(), size=look_size(*sdr.shape[-2:]), mode="area")
+    return net(highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True)))
+
+
+def gain_with_highlights(curves: ToneCurves, sdr: Tensor, bright: Tensor) -> Tensor:
+    """What curves and highlights give a picture.
+
+    No channel of a white pixel gains less than it would just short of white, or areas would have dark rims.
+
+    Args:
+        curves: of the picture.
+        sdr: `[B,3,H,W]`.
+        bright: `[B,1,H,W]` stops beyond the curves, where a pixel is white.
+
+    Returns:
+        `[B,3,H,W]` stops.
+    """
+    short_of_white = curves.cautious_gain(sdr.clamp(max=NEAR_WHITE))
+    return torch.maximum(curves.cautious_gain(sdr) + white_share(sdr) * bright, short_of_white)
 
 
 def full_size_map(
@@ -142,10 +178,12 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     painted = fit_curves(seen, gain)
     curves = tone_consensus(painted, net(picture_statistics(sdr))).rising()
     local = local_differences(gain, painted.gain(seen))
+    beyond = highlight_stops(net.highlights, sdr, curves)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
-        stops = curves.cautious_gain(strip) + resized_rows(local, top, strip.shape[-2], height, width)
+        soft, bright = (resized_rows(x, top, strip.shape[-2], height, width) for x in (local, beyond))
+        stops = gain_with_highlights(curves, strip, bright) + soft * (1 - white_share(strip))
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .tone_statistics import hat_position
+from .clipping import white_share
+from .tone_knots import hat_position
 
 KNOTS = 17
 """Values in [0,1], equidistant, at which a curve is known."""
 RIDGE = 1e-3
 NEAR_WHITE, OTHERS_SHARE = 0.85, 0.5
 """Value from which a channel may be clipping, and how much the other two have to say when it does."""
+COLOURED, PALE = 0.5, 0.85
+"""Values of the smallest channel between which a clipped pixel becomes pale: its hue means nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,15 @@ class ToneCurves:
         """`gain`, but what a channel's curve says of white counts only as far as its pixel is white.
 
         A curve rises steeply to white, for there are the lamps. A channel that clips alone was barely
-        over: with a lamp's gain it would put coloured fringes around suns and tint bright walls.
+        over: with a lamp's gain it would put coloured fringes around suns and tint bright walls. Where all
+        are bright when one clips, all gain as the smallest does, and the pixel keeps its pale colour.
         """
         own = _read(self.by_channel, sdr)
         others = (sdr.sum(dim=1, keepdim=True) - sdr) / 2
         shared = torch.minimum(torch.lerp(sdr, others, OTHERS_SHARE), sdr)
+        smallest = sdr.amin(dim=1, keepdim=True)
+        paleness = ((smallest - COLOURED) / (PALE - COLOURED)).clamp(0, 1) * white_share(sdr)
+        shared = torch.lerp(shared, smallest.expand_as(sdr), paleness)
         nearness = ((sdr - NEAR_WHITE) / (1 - NEAR_WHITE)).clamp(0, 1)
         own = own.lerp(torch.minimum(own, _read(self.by_channel, shared)), nearness)
         return own + _read(self.by_largest, sdr.amax(dim=1, keepdim=True))

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from .blend_statistics import BLEND_STATISTICS, blend_statistics
 from .resample import resize_to_working
+from .slope_statistics import SLOPE_STATISTICS, slope_statistics
+from .tone_knots import hat_position
 
 STATISTICS_SIDE = 96
 """Short side in pixels of the copy on which contrasts are measured."""
@@ -15,14 +18,11 @@ COUNTED_SIDE = 512
 FINE_BINS, COARSE_BINS = 33, 16
 END_BINS, END_STEP = 24, 1 / 200
 """Bins next to black and white, where clipping and a shoulder differ, and their width."""
-STATISTICS = 5 * FINE_BINS + COARSE_BINS + 7 * END_BINS + 1 + 3 * 2 * COARSE_BINS + 2
-
-
-def hat_position(value: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Index of the knot below `value` in [0,1] among `count` equidistant ones, and the weight of the next."""
-    position = value.clamp(0, 1) * (count - 1)
-    below = position.floor().clamp(0, count - 2)
-    return below.long(), position - below
+STATISTICS = (
+    (5 * FINE_BINS + COARSE_BINS + 7 * END_BINS + 1 + 3 * 2 * COARSE_BINS + 2)
+    + SLOPE_STATISTICS
+    + BLEND_STATISTICS
+)
 
 
 def soft_histogram(value: Tensor, weight: Tensor, bins: int) -> Tensor:
@@ -96,5 +96,6 @@ def picture_statistics(sdr: Tensor) -> Tensor:
     while len(levels) < 3:
         levels.append(avg_pool2d(levels[-1], 2))
     spread = torch.stack([levels[-1].flatten(1).std(dim=1), luma.flatten(1).std(dim=1)], dim=1)
-    contrasts = map(contrast_statistics, levels)
-    return torch.cat([value_statistics(*pixels), end_statistics(*pixels), *contrasts, 3 * spread], dim=1)
+    contrasts = torch.cat([*map(contrast_statistics, levels), 3 * spread], dim=1)
+    values = value_statistics(*pixels), end_statistics(*pixels)
+    return torch.cat([*values, contrasts, slope_statistics(sdr), blend_statistics(sdr)], dim=1)

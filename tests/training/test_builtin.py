@@ -112,7 +112,7 @@ def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     sizes = {"SHARDS": "1", "SHARD_SIZE": "4", "DECODER_STEPS": "2"}
-    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "AUTOENCODER")}
+    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "HIGHLIGHTS", "AUTOENCODER")}
     subprocess.run(
         ["sh", RECIPE, folder, tmp_path / "no photos", folder, tmp_path],
         cwd=RECIPE.parents[2],
@@ -120,7 +120,7 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
         check=True,
     )
     model = BuiltinModel.load(tmp_path / "weights")
-    assert model.tone_net is not None
+    assert model.tone_net is not None and model.tone_net.highlights is not None
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
     assert hdr.shape == (1, 3, 70, 90)
     assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33

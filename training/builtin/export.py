@@ -11,6 +11,7 @@ from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.shipped import UNET_FILE, VAE_FILE
+from gm_core.tone import HIGHLIGHTS
 from gm_core.tone import PREFIX as TONE_PREFIX
 from gm_core.unet_keys import to_ldm
 
@@ -45,14 +46,20 @@ def model_info(*, steps: int, working_side: int) -> GainMapModelInfo:
 
 
 def export(
-    unet: Path, autoencoder: TinyAutoencoder, folder: Path, info: GainMapModelInfo, tone_net: Path | None
+    unet: Path,
+    autoencoder: TinyAutoencoder,
+    folder: Path,
+    info: GainMapModelInfo,
+    tone_net: Path | None,
+    highlight_net: Path | None,
 ) -> None:
-    """Both files into `folder`; `unet` holds diffusers names, the tone net travels in its file."""
+    """Both files into `folder`; `unet` holds diffusers names, the other nets travel in its file."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.half().contiguous() for key, value in to_ldm(load_file(unet)).items()}
     weights[TEXT_CONTEXT_KEY] = text_context().half()
-    if tone_net:
-        weights |= {TONE_PREFIX + key: value.half() for key, value in load_file(tone_net).items()}
+    for prefix, path in ((TONE_PREFIX, tone_net), (TONE_PREFIX + HIGHLIGHTS, highlight_net)):
+        if path:
+            weights |= {prefix + key: value.half() for key, value in load_file(path).items()}
     card = {"modelspec.title": "GM-HDR built-in gain-map UNet", **CARD}
     save_file(weights, folder / UNET_FILE, metadata={**card, **info.to_metadata()})
     card = {
@@ -70,10 +77,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="TAESD's two files, when no autoencoder was fine-tuned")
     parser.add_argument("--autoencoder", type=Path, help="file from training.builtin.train_autoencoder")
     parser.add_argument("--tone-net", type=Path, help="file from training.builtin.train_tone")
+    parser.add_argument(
+        "--highlight-net", type=Path, help="file from training.builtin.train_highlights; needs --tone-net"
+    )
     parser.add_argument("--output", type=Path, default=Path("weights"))
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--working-side", type=int, default=128)
     options = parser.parse_args(arguments)
+    if options.highlight_net and not options.tone_net:
+        parser.error("--highlight-net adds to a tone net: give --tone-net")
     autoencoder = TinyAutoencoder()
     if options.autoencoder:
         autoencoder.load_exported(options.autoencoder)
@@ -87,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
         options.output,
         model_info(steps=options.steps, working_side=options.working_side),
         options.tone_net,
+        options.highlight_net,
     )
 
 

@@ -8,9 +8,10 @@
 #   WORK       folder for caches and trained parts; the model comes to lie in WORK/weights
 #
 # A run that was cut off does not repeat the steps that are complete. Smaller runs: SHARDS and SHARD_SIZE
-# (samples), MINUTES_UNET, MINUTES_AUTOENCODER, MINUTES_TONE (each of three nets), DECODER_STEPS, PYTHON.
+# (samples), MINUTES_UNET, MINUTES_AUTOENCODER, MINUTES_TONE (each of three nets), MINUTES_HIGHLIGHTS,
+# DECODER_STEPS, PYTHON.
 set -eu
-[ $# -eq 4 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -eq 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 panoramas=$1 photos=$2 taesd=$3 work=$4
 shards=${SHARDS:-120}
 step() { echo "== $1"; shift; "${PYTHON:-python}" -m "training.builtin.$@"; }
@@ -29,7 +30,10 @@ step "samples as latents, 128 pixels" latents --pictures "$work/pictures" --teac
 once "$work/unet.safetensors" "UNet" train --cache "$work/latents" --minutes "${MINUTES_UNET:-120}" \
     --decoder-steps "${DECODER_STEPS:-2000}"
 once "$work/tone.safetensors" "tone nets" train_tone --pictures "$work/pictures" --minutes "${MINUTES_TONE:-3}"
+once "$work/highlights.safetensors" "highlight net" train_highlights --pictures "$work/pictures" \
+    --minutes "${MINUTES_HIGHLIGHTS:-12}"
 once "$work/autoencoder.safetensors" "autoencoder" train_autoencoder --panoramas "$panoramas" \
     --photos "$photos" --teacher "$taesd" --minutes "${MINUTES_AUTOENCODER:-30}"
 step "files of the model" export --unet "$work/unet.safetensors" --tone-net "$work/tone.safetensors" \
-    --autoencoder "$work/autoencoder.safetensors" --output "$work/weights"
+    --highlight-net "$work/highlights.safetensors" --autoencoder "$work/autoencoder.safetensors" \
+    --output "$work/weights"

@@ -1,0 +1,98 @@
+"""What the highlight net may change, and what it must leave alone."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from gm_core.clipping import WHITE, white_share
+from gm_core.errors import ModelFileError
+from gm_core.gain_coding import GainCoding
+from gm_core.highlights import CLUES, HighlightNet, highlight_clues, look_size
+from gm_core.tone import ToneNet, full_size_map, gain_with_highlights
+from gm_core.tone_curves import KNOTS, ToneCurves
+
+CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
+
+
+def lively_net(seed: int = 0) -> HighlightNet:
+    """A net that does not start at "none"."""
+    torch.manual_seed(seed)
+    net = HighlightNet()
+    torch.nn.init.normal_(net.leave.weight)
+    return net.eval().requires_grad_(False)
+
+
+def tone_net(highlights: HighlightNet | None) -> ToneNet:
+    torch.manual_seed(1)
+    net = ToneNet(width=8).eval().requires_grad_(False)
+    net.highlights = highlights
+    return net
+
+
+def lamp(height: int = 90, width: int = 130) -> torch.Tensor:
+    """A white disc before a grey wall that falls off."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    distance = (rows - height / 2).square() + (columns - width / 2).square()
+    return torch.where(distance < 200, 1.0, 0.7 - 0.4 * columns / width).expand(1, 3, -1, -1)
+
+
+def full_map(sdr: torch.Tensor, highlights: HighlightNet | None) -> torch.Tensor:
+    painted = torch.full((len(sdr), 3, 32, 48), 0.5)
+    return full_size_map(painted, sdr, coding=CODING, net=tone_net(highlights))
+
+
+def test_only_white_pixels_change():
+    sdr = lamp()
+    changed = (full_map(sdr, lively_net()) - full_map(sdr, None)).abs().amax(dim=1, keepdim=True)
+    white = white_share(sdr) > 0
+    assert changed[white].max() > 0.01
+    assert changed[~white].max() == 0
+
+
+def test_white_gains_no_colour():
+    change = full_map(lamp(), lively_net()) - full_map(lamp(), None)
+    assert_close(change, change.mean(dim=1, keepdim=True).expand_as(change), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("colour", [(1.0, 1.0, 1.0), (0.9, 0.95, 1.0), (0.6, 0.8, 1.0)])
+@pytest.mark.parametrize("bright", [-9.0, 0.0])
+def test_no_dark_rim_around_white(colour, bright):
+    """However much a net takes away, a pale surface that brightens to white never darkens on the way."""
+    steep = ToneCurves(4 * torch.linspace(0, 1, KNOTS)[None] ** 8, torch.linspace(0, 0.5, KNOTS)[None])
+    sdr = torch.linspace(0.7, 1, 300).view(1, 1, 1, -1) * torch.tensor(colour).view(1, 3, 1, 1)
+    stops = gain_with_highlights(steep, sdr, torch.full((1, 1, 1, 300), bright))
+    light = (sdr**2.2 * torch.exp2(stops)).amax(dim=1)
+    assert (light.diff() >= -1e-3 * light[..., 1:]).all()
+
+
+def test_an_untrained_net_changes_nothing():
+    assert_close(full_map(lamp(), HighlightNet()), full_map(lamp(), None))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 3), (65, 64), (100, 700), (700, 100), (1, 9000)])
+def test_any_picture_has_clues(size):
+    sdr = torch.rand(2, 3, *size)
+    look = torch.nn.functional.interpolate(sdr, size=look_size(*size), mode="area")
+    clues = highlight_clues(look, look[:, :1])
+    assert clues.shape[:2] == (2, CLUES) and min(clues.shape[-2:]) == 32
+    assert lively_net()(clues).shape == (2, 1, *clues.shape[-2:])
+
+
+def test_white_comes_gradually():
+    shares = white_share(torch.linspace(0.9, WHITE, 50).view(1, 1, 1, -1).expand(1, 3, 1, -1))[0, 0, 0]
+    assert shares[0] == 0 and shares[-1] == 1
+    assert shares.diff().max() < 0.1
+
+
+def test_it_travels_with_the_tone_net():
+    net = tone_net(lively_net())
+    again = ToneNet.from_weights(net.state_dict(), "model.safetensors")
+    clues = torch.rand(1, CLUES, 32, 40)
+    assert net.highlights is not None and again.highlights is not None
+    assert_close(again.highlights(clues), net.highlights(clues))
+
+
+def test_wrong_weights_are_refused_by_file_name():
+    weights = {**tone_net(lively_net()).state_dict(), "highlights.leave.weight": torch.zeros(3)}
+    with pytest.raises(ModelFileError, match=r"model\.safetensors.*tone net"):
+        ToneNet.from_weights(weights, "model.safetensors")
