@@ -109,7 +109,7 @@ def _blends_along(rows: Tensor, spacing: int, step: int) -> Blends:
 
 def _most_certain(blends: Blends) -> tuple[Blends, Tensor]:
     """At most `MOST_BLENDS` of them and the weight of each, `[N]`, 1 at most."""
-    codes = sum(CODE_NOISE**2 / change.square() for change in (blends.wide_change, blends.narrow_change))
+    codes = CODE_NOISE**2 * (blends.wide_change**-2 + blends.narrow_change**-2)
     certainty = SHARE_NOISE**2 / (codes + SHARE_NOISE**2)
     weight, best = certainty.topk(min(len(certainty), MOST_BLENDS))
     return Blends(*(part[best] for part in blends)), weight

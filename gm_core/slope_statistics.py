@@ -79,7 +79,8 @@ def _channel_steps(picture: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             for of in (value, step.abs() * together[:, None]):
                 found.append(torch.where(swapped, of[:, second], of[:, first]))
                 found.append(torch.where(swapped, of[:, first], of[:, second]))
-    return tuple(torch.cat(found[kind::4], dim=1) for kind in range(4))
+    bright, dark, bright_step, dark_step = (torch.cat(found[kind::4], dim=1) for kind in range(4))
+    return bright, dark, bright_step, dark_step
 
 
 def _by_cell(cell: Tensor, values: Tensor) -> Tensor:
