@@ -19,6 +19,8 @@ from .clipping import white_share, whiteness
 HIGHLIGHTS_SIDE, LOOK_SIDE = 32, 128
 """Short sides in pixels of what the net sees, and of the copy of the picture in which white is looked for."""
 CLUES = 6
+WHITE_CLUE, GAIN_CLUE = 3, 5
+"""Of the clues, where the one about white in any channel and the one about stops are."""
 LONGEST = 16 * HIGHLIGHTS_SIDE
 """Long side in pixels of what the net sees, at most: a line one pixel high has no end otherwise."""
 SURROUNDINGS = (5, 11)
@@ -77,12 +79,12 @@ class HighlightNet(nn.Module):
             Block(deep + fine, fine, dropout) for deep, fine in pairwise(reversed(WIDTHS))
         )
         self.leave = nn.Conv2d(WIDTHS[0], 1, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(torch.as_tensor(self.leave.bias))
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, clues: Tensor) -> Tensor:
         """`[B,CLUES,h,w]` to `[B,1,h,w]` stops."""
-        x, sizes = self.enter(torch.cat([clues, *_surroundings(clues[:, 3:4])], dim=1)), []
+        x, sizes = self.enter(torch.cat([clues, *_surroundings(clues[:, WHITE_CLUE, None])], dim=1)), []
         for block in self.down:
             x = block(avg_pool2d(x, 2) if sizes else x)
             sizes.append(x)

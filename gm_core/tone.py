@@ -119,13 +119,13 @@ def gain_with_highlights(curves: ToneCurves, sdr: Tensor, bright: Tensor) -> Ten
     Args:
         curves: of the picture.
         sdr: `[B,3,H,W]`.
-        bright: `[B,1,H,W]` stops beyond the curves, where a pixel is white.
+        bright: `[B,1,H,W]` stops beyond the curves, 0 where nothing is white.
 
     Returns:
         `[B,3,H,W]` stops.
     """
     short_of_white = curves.cautious_gain(sdr.clamp(max=NEAR_WHITE))
-    return torch.maximum(curves.cautious_gain(sdr) + white_share(sdr) * bright, short_of_white)
+    return torch.maximum(curves.cautious_gain(sdr) + bright, short_of_white)
 
 
 def full_size_map(
@@ -184,6 +184,7 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
         soft, bright = (resized_rows(x, top, strip.shape[-2], height, width) for x in (local, beyond))
-        stops = gain_with_highlights(curves, strip, bright) + soft * (1 - white_share(strip))
+        white = white_share(strip)
+        stops = gain_with_highlights(curves, strip, white * bright) + (1 - white) * soft
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

@@ -13,7 +13,7 @@ from .tone_knots import hat_position
 KNOTS = 17
 """Values in [0,1], equidistant, at which a curve is known."""
 RIDGE = 1e-3
-NEAR_WHITE, OTHERS_SHARE = 0.85, 0.5
+MAY_CLIP, OTHERS_SHARE = 0.85, 0.5
 """Value from which a channel may be clipping, and how much the other two have to say when it does."""
 COLOURED, PALE = 0.5, 0.85
 """Values of the smallest channel between which a clipped pixel becomes pale: its hue means nothing."""
@@ -47,7 +47,7 @@ class ToneCurves:
         smallest = sdr.amin(dim=1, keepdim=True)
         paleness = ((smallest - COLOURED) / (PALE - COLOURED)).clamp(0, 1) * white_share(sdr)
         shared = torch.lerp(shared, smallest.expand_as(sdr), paleness)
-        nearness = ((sdr - NEAR_WHITE) / (1 - NEAR_WHITE)).clamp(0, 1)
+        nearness = ((sdr - MAY_CLIP) / (1 - MAY_CLIP)).clamp(0, 1)
         own = own.lerp(torch.minimum(own, _read(self.by_channel, shared)), nearness)
         return own + _read(self.by_largest, sdr.amax(dim=1, keepdim=True))
 

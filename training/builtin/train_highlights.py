@@ -10,16 +10,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
-from torch.nn.utils import clip_grad_norm_
 
 from gm_core.clipping import white_share
-from gm_core.highlights import HIGHLIGHTS_SIDE, HighlightNet, highlight_clues
+from gm_core.highlights import GAIN_CLUE, HIGHLIGHTS_SIDE, WHITE_CLUE, HighlightNet, highlight_clues
 from gm_core.tone_curves import fit_curves
-from training.ema import ExponentialMovingAverage
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join
-from .loop import learning_rate, timed_steps
+from .loop import fit_for
 
 log = logging.getLogger(__name__)
 LEAST_WHITE, MOST_WHITE = 0.003, 0.5
@@ -30,16 +28,14 @@ CURVE_NOISE = 0.4
 """Standard deviation in stops of what tone nets say of white: they do not know the true curve."""
 MOST_STOPS = 4.0
 DROPOUT = 0.1
-AVERAGE_DECAY = 0.999
 PART = 32
-LOG_EVERY = 500
 
 
 def highlight_rows(pictures: Rows) -> Rows:
     """Of the samples of a shard that show some white: `clues` `[N,CLUES,S,S]`, and the stops of the white
     pixels at each place beyond the curves that fit the sample best, `wanted` `[N,1,S,S]`; float16.
     """
-    white = (pictures["sdr"].amax(dim=1) >= 250).float().mean(dim=(1, 2))
+    white = (white_share(pictures["sdr"].float() / 255) > 0.5).float().mean(dim=(1, 2, 3))
     chosen = ((white > LEAST_WHITE) & (white < MOST_WHITE)).nonzero()[:, 0]
     return join([_rows(pictures, part) for part in chosen.split(PART)])
 
@@ -63,9 +59,9 @@ def loss_of(net: HighlightNet, rows: Rows, chosen: Tensor) -> Tensor:
     clues, wanted = rows["clues"][chosen].float(), rows["wanted"][chosen].float()
     if torch.rand(()) < 0.5:
         clues, wanted = clues.flip(-1), wanted.flip(-1)
-    white = clues[:, 3:4]
+    white = clues[:, WHITE_CLUE, None]
     noise = CURVE_NOISE * torch.randn(len(clues), 1, 1, 1) * white
-    clues = torch.cat([clues[:, :-1], clues[:, -1:] + noise / 4], dim=1)
+    clues[:, GAIN_CLUE, None] += noise / 4
     weight = white / white.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3).sqrt()
     with torch.autocast("cpu", torch.bfloat16):
         found = net(clues)
@@ -73,25 +69,15 @@ def loss_of(net: HighlightNet, rows: Rows, chosen: Tensor) -> Tensor:
 
 
 def fit(rows: Rows, *, minutes: float, lr: float = 2e-3, batch: int = 32) -> HighlightNet:
-    """The averaged net after `minutes`."""
+    """The averaged net after `minutes`; logs the mean square of the missing stops."""
     net = HighlightNet(dropout=DROPOUT)
-    average = ExponentialMovingAverage(dict(net.named_parameters()), AVERAGE_DECAY)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.01)
-    running = 0.0
-    for step, progress in timed_steps(minutes):
-        optimiser.param_groups[0]["lr"] = learning_rate(progress, step, lr, warmup=100)
+
+    def draw() -> tuple[Tensor, Tensor]:
         loss = loss_of(net, rows, torch.randint(len(rows["clues"]), (batch,)))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        average.update()
-        running += float(loss.detach())
-        if step % LOG_EVERY == LOG_EVERY - 1:
-            log.info("step %d  %.0f %%  square stops %.3f", step + 1, 100 * progress, running / LOG_EVERY)
-            running = 0.0
-    net.load_state_dict(average.shadow)
-    return net.eval()
+        return loss, loss.detach()
+
+    fit_for(net, draw, minutes=minutes, lr=lr, weight_decay=0.01, most_gradient=1.0)
+    return net
 
 
 def main(arguments: list[str] | None = None) -> None:

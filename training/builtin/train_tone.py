@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from gm_core.tone import ToneNet
 from gm_core.tone_curves import ToneCurves
-from training.ema import ExponentialMovingAverage
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join
-from .loop import learning_rate, timed_steps
+from .loop import fit_for
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
 
 log = logging.getLogger(__name__)
@@ -24,8 +23,6 @@ PIXELS = 768
 """Pixels looked at of each sample; its statistics are of all of them."""
 ANCHOR_WEIGHT = 1.0
 STATISTICS_NOISE = 0.3
-AVERAGE_DECAY = 0.999
-LOG_EVERY = 500
 
 
 def tone_rows(pictures: Rows) -> Rows:
@@ -68,24 +65,16 @@ def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) ->
 
 
 def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int = 128) -> ToneNet:
-    """The averaged net after `minutes`."""
+    """The averaged net after `minutes`; logs the picture's error in dB."""
     net, scale = new_net(rows["statistics"], width=width), PerceptualScale()
-    average = ExponentialMovingAverage(dict(net.named_parameters()), AVERAGE_DECAY)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    running = 0.0
-    for step, progress in timed_steps(minutes):
-        optimiser.param_groups[0]["lr"] = learning_rate(progress, step, lr, warmup=100)
-        loss, decibels = loss_of(net, rows, torch.randint(len(rows["sdr"]), (batch,)), scale)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        average.update()
-        running += float(decibels)
-        if step % LOG_EVERY == LOG_EVERY - 1:
-            log.info("step %d  %.0f %%  picture %.3f dB", step + 1, 100 * progress, running / LOG_EVERY)
-            running = 0.0
-    net.load_state_dict(net.state_dict() | average.shadow)
-    return net.eval()
+    fit_for(
+        net,
+        lambda: loss_of(net, rows, torch.randint(len(rows["sdr"]), (batch,)), scale),
+        minutes=minutes,
+        lr=lr,
+        weight_decay=0.05,
+    )
+    return net
 
 
 def linear_layers(net: ToneNet) -> list[nn.Linear]:
