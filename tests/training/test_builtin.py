@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -18,7 +18,7 @@ from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.tone import ToneNet
 from gm_core.tone_statistics import STATISTICS
-from training.builtin import cache, objective, rendering, samples, train_tone
+from training.builtin import cache, drawings, objective, rendering, samples, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
@@ -49,7 +49,7 @@ def test_a_view_looks_where_it_points():
     assert np.abs(np.argwhere(crop[..., 0] > 0.3).mean(axis=0) - 16).max() < 2
 
 
-@pytest.mark.parametrize("make_curve", [curve for _, curve in rendering.CURVES])
+@pytest.mark.parametrize("make_curve", [*(curve for _, curve in rendering.CURVES), rendering.shoulder_curve])
 @given(seed=st.integers(0, 10_000))
 def test_every_camera_curve_rises_and_stays_in_range(make_curve, seed):
     rng = np.random.default_rng(seed)
@@ -70,6 +70,33 @@ def test_target_undoes_the_camera_and_forgets_the_exposure(stops):
     rebuilt = (sdr**2.2 + 1 / 64) * np.exp2(rendering.log_gain(sdr, anchored)) - 1 / 64
     np.testing.assert_allclose(rebuilt, hdr * (rebuilt.mean() / hdr.mean()), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(anchored, rendering.anchor_midtones(sdr, hdr), rtol=1e-3)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_a_drawing_is_a_picture_with_something_on_it(seed):
+    drawn = drawings.drawing(np.random.default_rng(seed), 64)
+    assert drawn.shape == (64, 64, 3) and drawn.dtype == np.float32
+    assert 0 <= drawn.min() and drawn.max() <= 1
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 10_000))
+def test_a_printed_sheet_shines_no_brighter_than_the_light_on_it(seed):
+    scene = np.full((48, 48, 3), 0.5, np.float32)
+    printed = drawings.printed(np.random.default_rng(seed), scene)
+    assert not np.array_equal(printed, scene)
+    assert printed.min() >= 0 and printed.max() <= 0.5 * 0.9 * 2**0.5 + 1e-4
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_phone_shows_any_scene_in_its_own_range_and_saves_a_picture(seed):
+    rng = np.random.default_rng(seed)
+    scene = np.repeat(np.geomspace(1e-3, 100, 64, dtype=np.float32)[:, None, None], 3, axis=2)
+    hdr = rendering.graded(rng, np.repeat(scene, 8, axis=1))
+    assert hdr.min() >= 0 and hdr.max() <= 8
+    sdr = rendering.phone_sdr(rng, hdr)
+    assert sdr.shape == hdr.shape and 0 <= sdr.min() and sdr.max() <= 1
 
 
 def test_coding_is_that_of_gm_core():

@@ -110,6 +110,14 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     return lambda x: np.interp(np.log2(np.maximum(x, 2.0**-12)), fine, smooth)
 
 
+def shoulder_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """Tones as they are up to a knee, above it a logarithm that reaches white at the picture's maximum."""
+    knee, top = rng.uniform(0.2, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
+    bend, encode = 2 ** rng.uniform(-1, 5), encoding(rng)
+    rise = lambda x: np.log1p(bend * np.clip((x - knee) / (top - knee), 0, 1)) / np.log1p(bend)  # noqa: E731
+    return lambda x: encode(np.where(x < knee, x, knee + (1 - knee) * rise(x)))
+
+
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
     (0.32, clip_curve),
     (0.24, log_curve),
@@ -152,25 +160,49 @@ def edge_keeping_blur(picture: Array, *, radius: int, edge: float = 1.0) -> Arra
     return box(slope) * picture + box((1 - slope) * mean)
 
 
+def graded(rng: np.random.Generator, scene: Array) -> Array:
+    """The HDR picture that a phone makes of a scene, for its own display: large differences of light evened
+    out, dark scenes made brighter, contrast to taste, and highlights rolled off to 1.5 to 8 times white. Its
+    SDR picture is another rendering of that, so that is all the range there is to give back.
+    """
+    hdr = local_compression(rng, scene) if rng.random() < 0.6 else scene
+    lift = (rng.uniform(0.06, 0.25) / max(float(np.median(hdr)), 1e-3)) ** rng.uniform(0.2, 0.9)
+    hdr = hdr * np.float32(np.clip(lift, 0.5, 16))
+    hdr = 0.18 * (hdr / 0.18) ** np.float32(rng.uniform(0.9, 1.25))
+    largest, knee, room = hdr.max(axis=-1, keepdims=True), rng.uniform(0.3, 0.9), 2 ** rng.uniform(0.6, 3)
+    rolled = knee + (room - knee) * (1 - np.exp(-np.maximum(largest - knee, 0) / (room - knee)))
+    return hdr * np.where(largest < knee, 1, rolled / np.maximum(largest, 1e-6))
+
+
 def optics(rng: np.random.Generator, hdr: Array) -> Array:
     """A lens blurs light, not codes: what it leaves of an edge is a ramp that the tone curve then bends."""
     return cv2.GaussianBlur(hdr, (0, 0), rng.uniform(0.4, 1.6))
 
 
-def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve) -> Array:
-    """Per channel (colours bleach to white, as in film and most cameras), by luminance, or in between."""
+def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve, *, coupled: float = 0.3) -> Array:
+    """Per channel (colours bleach to white, as in film and most cameras), or with a probability of `coupled`
+    by luminance, by the largest channel (colours stay as they are, as in gain-mapped photos), or in between.
+    """
     per_channel = curve(hdr)
-    coupling = rng.choice([0.0, 1.0, rng.uniform(0, 1)], p=[0.70, 0.12, 0.18])
-    if coupling == 0.0:
+    if rng.random() >= coupled:
         return per_channel
-    luminance = (hdr @ LUMA)[..., None]
-    chroma = (hdr / np.maximum(luminance, 1e-6)) ** (rng.uniform(0.6, 1.0) / 2.2)
-    return np.clip((1 - coupling) * per_channel + coupling * np.clip(curve(luminance) * chroma, 0, 1), 0, 1)
+    coupling = 1.0 if rng.random() < 0.4 else rng.uniform(0, 1)
+    level = hdr.max(axis=-1, keepdims=True) if rng.random() < 0.4 else (hdr @ LUMA)[..., None]
+    chroma = (hdr / np.maximum(level, 1e-6)) ** (rng.uniform(0.6, 1.0) / 2.2)
+    return np.clip((1 - coupling) * per_channel + coupling * np.clip(curve(level) * chroma, 0, 1), 0, 1)
 
 
 def saturate(rng: np.random.Generator, sdr: Array) -> Array:
     luma = (sdr @ LUMA)[..., None]
     return np.clip(luma + (sdr - luma) * rng.uniform(0.8, 1.25), 0, 1)
+
+
+def phone_sdr(rng: np.random.Generator, hdr: Array) -> Array:
+    """The SDR picture that a phone saves beside its own HDR picture, undamaged as in `render_sdr`."""
+    if rng.random() < 0.3:
+        return render_sdr(rng, hdr)
+    seen = local_compression(rng, hdr) if rng.random() < 0.4 else hdr
+    return finish(rng, apply_curve(rng, seen, shoulder_curve(rng, seen), coupled=0.7))
 
 
 def render_sdr(rng: np.random.Generator, hdr: Array, *, plain: float = 0.0) -> Array:
@@ -182,7 +214,11 @@ def render_sdr(rng: np.random.Generator, hdr: Array, *, plain: float = 0.0) -> A
     if rng.random() < plain:
         make_curve = clip_curve
     seen = local_compression(rng, hdr) if rng.random() < 0.15 else hdr
-    sdr = apply_curve(rng, seen, make_curve(rng, seen))
+    return finish(rng, apply_curve(rng, seen, make_curve(rng, seen)))
+
+
+def finish(rng: np.random.Generator, sdr: Array) -> Array:
+    """What is done to some pictures at the end: other saturation, a faded print."""
     if rng.random() < 0.2:
         sdr = saturate(rng, sdr)
     if rng.random() < 0.04:

@@ -12,8 +12,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from .drawings import drawing, printed
 from .panoramas import View, load_panorama, random_view, render_view
-from .rendering import anchor_midtones, damage, expose, expose_plainly, log_gain, optics, render_sdr
+from .rendering import (
+    anchor_midtones,
+    damage,
+    expose,
+    expose_plainly,
+    graded,
+    log_gain,
+    optics,
+    phone_sdr,
+    render_sdr,
+)
 
 Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
@@ -24,6 +35,8 @@ PLAIN_SHARE, PLAIN_CURVES = 0.06, 0.6
 """Share of samples with nothing above white, without which a picture that clips nothing would pass for a
 compressed one; and of those the least share that keep their tones as they are.
 """
+DRAWN_SHARE, PHONE_SHARE, PRINTED_SHARE = 0.04, 0.12, 0.06
+"""Share of samples that are drawn, of those that a phone made, and of scenes with a printed sheet in them."""
 SCENE_SIDE, KEPT_SIDE = 256, 128
 """Pixels per side at which a camera photographs a scene, and of the area-averaged copy that is kept."""
 
@@ -80,6 +93,8 @@ class Scenes:
             crop = beside(rng, crop, other) if rng.random() < 0.5 else crop + other
         crop = crop * np.exp2(rng.normal(0, 0.25, 3)).astype(np.float32)
         crop = crop ** np.float32(rng.uniform(0.85, 1.18))
+        if rng.random() < (5 if plain else 1) * PRINTED_SHARE:
+            crop = printed(rng, crop)
         return optics(rng, crop) if rng.random() < 0.5 else crop
 
     def _view(self, rng: np.random.Generator, size: int, plain: bool) -> Array:
@@ -156,12 +171,35 @@ def make_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
 
     The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
     """
-    if rng.random() < PLAIN_SHARE:
-        hdr = expose_plainly(rng, scenes.crop(rng, SCENE_SIDE, plain=True))
-        sdr = render_sdr(rng, hdr, plain=PLAIN_CURVES)
-    else:
-        hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
-        sdr = render_sdr(rng, hdr)
+    kind = rng.random()
+    if kind < DRAWN_SHARE:
+        return drawn_sample(rng)
+    if kind < DRAWN_SHARE + PLAIN_SHARE:
+        return plain_sample(rng, scenes)
+    if kind < DRAWN_SHARE + PLAIN_SHARE + PHONE_SHARE:
+        return phone_sample(rng, scenes)
+    hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
+    return damaged_sample(rng, render_sdr(rng, hdr), hdr)
+
+
+def drawn_sample(rng: np.random.Generator) -> Sample:
+    """What was drawn is meant as it is: no gain anywhere."""
+    sdr = drawing(rng, SCENE_SIDE)
+    return Sample(sdr=damage(rng, sdr), gain=np.zeros_like(sdr))
+
+
+def plain_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
+    hdr = expose_plainly(rng, scenes.crop(rng, SCENE_SIDE, plain=True))
+    return damaged_sample(rng, render_sdr(rng, hdr, plain=PLAIN_CURVES), hdr)
+
+
+def phone_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
+    hdr = graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
+    return damaged_sample(rng, phone_sdr(rng, hdr), hdr)
+
+
+def damaged_sample(rng: np.random.Generator, sdr: Array, hdr: Array) -> Sample:
+    """Of an undamaged rendering `sdr` and the light `hdr` it shows, both `[S,S,3]`."""
     gain = log_gain(sdr, anchor_midtones(sdr, hdr))
     return Sample(sdr=damage(rng, sdr), gain=gain.astype(np.float32))
 
