@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
+from gm_core.highlights import CLUES
 from gm_core.tone import ToneNet
 from gm_core.tone_statistics import STATISTICS
-from training.builtin import cache, drawings, objective, rendering, samples, train_tone
+from training.builtin import cache, drawings, objective, rendering, samples, train_highlights, train_tone
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
@@ -135,6 +136,24 @@ def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
     statistics = torch.randn(5, STATISTICS)
     wanted = torch.stack([net(statistics).by_channel for net in nets]).mean(dim=0)
     assert torch.allclose(train_tone.average_of(nets).eval()(statistics).by_channel, wanted, atol=1e-5)
+
+
+def test_highlight_net_is_asked_for_what_the_tone_net_leaves_over():
+    sdr, stops = torch.full((3, 3, 128, 128), 0.5), torch.full((3, 3, 128, 128), 0.5)
+    sdr[1:, :, 40:80, 40:80], stops[1:, :, 40:80, 40:80] = 1.0, 2.5
+    coded = (stops - samples.LOG2_MIN) / (samples.LOG2_MAX - samples.LOG2_MIN)
+    pictures = {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
+    tone_net = train_tone.new_net(torch.randn(8, STATISTICS), width=8).eval()  # one that starts at "no gain"
+    (rows,) = train_highlights.highlight_rows(pictures | {"statistics": torch.randn(3, STATISTICS)}, tone_net)
+    assert rows["clues"].shape == (2, CLUES, 32, 32)
+    assert (rows["given"] == 0).all()
+    assert rows["wanted"][:, 0, 10:20, 10:20].sub(2).abs().max() < 0.05  # beyond the half stop of exposure
+    assert (rows["wanted"][:, :, :9] == 0).all()
+
+
+def test_stops_beyond_displays_count_less():
+    stops = torch.tensor([-1.0, 2.0, 3.0, 5.0])
+    assert train_highlights.seen_on_displays(stops).tolist() == pytest.approx([-1, 2, 3, 3.6])
 
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):

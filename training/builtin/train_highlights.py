@@ -1,4 +1,6 @@
-"""Fits the highlight net of the built-in model (`gm_core.highlights`) to cached pictures that show white."""
+"""Fits the highlight net of the built-in model (`gm_core.highlights`) to what its tone nets leave over where
+cached pictures are white.
+"""
 
 from __future__ import annotations
 
@@ -13,59 +15,103 @@ from torch.nn.functional import avg_pool2d
 
 from gm_core.clipping import white_share
 from gm_core.highlights import GAIN_CLUE, HIGHLIGHTS_SIDE, WHITE_CLUE, HighlightNet, highlight_clues
-from gm_core.tone_curves import fit_curves
+from gm_core.tone import ToneNet
+from gm_core.tone_curves import ToneCurves
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join
 from .loop import fit_for
+from .train_tone import STATISTICS_NOISE
 
 log = logging.getLogger(__name__)
-LEAST_WHITE, MOST_WHITE = 0.003, 0.5
+LEAST_WHITE, MOST_WHITE = 0.003, 0.9
 """Shares of white pixels between which a sample has something to teach."""
-FITTED_EVERY = 4
-"""Every n-th pixel in each direction shows which curves a sample follows."""
-CURVE_NOISE = 0.4
-"""Standard deviation in stops of what tone nets say of white: they do not know the true curve."""
-MOST_STOPS = 4.0
+CURVE_NOISE = 0.15
+"""Standard deviation in stops of what is added to tone nets' answers: on unseen scenes they err more."""
+BEYOND_DISPLAYS, HARDLY_SEEN = 3.0, 0.3
+"""Stops from which hardly any display shows a difference, and how much one counts from there."""
+LEAST_CROP = 20
+"""Pixels per side, of `HIGHLIGHTS_SIDE`, of the smallest part of a sample that is shown for itself."""
 DROPOUT = 0.1
 PART = 32
 
 
-def highlight_rows(pictures: Rows) -> Rows:
-    """Of the samples of a shard that show some white: `clues` `[N,CLUES,S,S]`, and the stops of the white
-    pixels at each place beyond the curves that fit the sample best, `wanted` `[N,1,S,S]`; float16.
+def highlight_rows(pictures: Rows, tone_net: ToneNet) -> list[Rows]:
+    """Of the samples of a shard that show some white, in parts: `clues` `[N,CLUES,S,S]`, the stops that
+    curves give white pixels at each place, `given` `[N,1,S,S]`, and those missing, `wanted`; all float16.
     """
     white = (white_share(pictures["sdr"].float() / 255) > 0.5).float().mean(dim=(1, 2, 3))
     chosen = ((white > LEAST_WHITE) & (white < MOST_WHITE)).nonzero()[:, 0]
-    return join([_rows(pictures, part) for part in chosen.split(PART)])
+    parts = chosen.split(PART) if len(chosen) else ()
+    return [_rows({name: column[part] for name, column in pictures.items()}, tone_net) for part in parts]
 
 
-def _rows(pictures: Rows, chosen: Tensor) -> Rows:
-    sdr = pictures["sdr"][chosen].float() / 255
-    gain = gain_in_stops(pictures["gain_map"][chosen])
-    some = (..., slice(1, None, FITTED_EVERY), slice(2, None, FITTED_EVERY))
-    curves = fit_curves(sdr[some], gain[some])
-    share, step = white_share(sdr), sdr.shape[-1] // HIGHLIGHTS_SIDE
-    beyond = (gain - curves.cautious_gain(sdr)).mean(dim=1, keepdim=True).clamp(-MOST_STOPS, MOST_STOPS)
-    wanted = avg_pool2d(share * beyond, step) / avg_pool2d(share, step).clamp(min=1e-3)
-    return {
-        "clues": highlight_clues(sdr, curves.gain(sdr).mean(dim=1, keepdim=True)).half(),
-        "wanted": wanted.half(),
+@torch.no_grad()
+def _rows(pictures: Rows, tone_net: ToneNet) -> Rows:
+    sdr = pictures["sdr"].float() / 255
+    curves = inferred_curves(tone_net, pictures["statistics"])
+    given = curves.cautious_gain(sdr)
+    missing = gain_in_stops(pictures["gain_map"]) - given
+    share = white_share(sdr)
+    missing = missing - mean_of(missing, 1 - share)  # an exposure that the whole picture misses is not ours
+    step = sdr.shape[-1] // HIGHLIGHTS_SIDE
+    in_white = lambda stops: (  # noqa: E731
+        avg_pool2d(share * stops.mean(dim=1, keepdim=True), step) / avg_pool2d(share, step).clamp(min=1e-3)
+    )
+    rows = {
+        "clues": highlight_clues(sdr, curves.gain(sdr).mean(dim=1, keepdim=True)),
+        "given": in_white(given),
+        "wanted": in_white(missing),
     }
+    return {name: column.half() for name, column in rows.items()}
+
+
+def inferred_curves(tone_net: ToneNet, statistics: Tensor) -> ToneCurves:
+    """The curves that a tone net tells from statistics `[N,STATISTICS]` as unclear as in its training: it
+    knows these samples, and would leave less over than it does of pictures that it never saw.
+    """
+    noise = STATISTICS_NOISE * tone_net.scale * torch.randn_like(statistics)
+    return tone_net(statistics + noise).rising()
+
+
+def mean_of(stops: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean over the pixels, `[N,3,H,W]` to `[N,1,1,1]`."""
+    total = (weight * stops.mean(dim=1, keepdim=True)).sum(dim=(1, 2, 3), keepdim=True)
+    return total / weight.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+
+
+def seen_on_displays(stops: Tensor) -> Tensor:
+    """Stops above SDR white as far as displays tell them apart."""
+    return stops - (1 - HARDLY_SEEN) * (stops - BEYOND_DISPLAYS).clamp(min=0)
+
+
+def varied(rows: Rows, chosen: Tensor) -> Rows:
+    """The chosen rows as float32: half of the time mirrored, half of the time a part of them, the curves off
+    by some stops.
+    """
+    batch = {name: column[chosen].float() for name, column in rows.items()}
+    if torch.rand(()) < 0.5:
+        batch = {name: column.flip(-1) for name, column in batch.items()}
+    if torch.rand(()) < 0.5:
+        side = int(torch.randint(LEAST_CROP, HIGHLIGHTS_SIDE, ()))
+        top, left = torch.randint(HIGHLIGHTS_SIDE - side + 1, (2,)).tolist()
+        batch = {
+            name: column[..., top : top + side, left : left + side].clone() for name, column in batch.items()
+        }
+    noise = CURVE_NOISE * torch.randn(len(chosen), 1, 1, 1)
+    batch["clues"][:, GAIN_CLUE, None] += noise / 4 * batch["clues"][:, WHITE_CLUE, None]
+    return batch | {"given": batch["given"] + noise, "wanted": batch["wanted"] - noise}
 
 
 def loss_of(net: HighlightNet, rows: Rows, chosen: Tensor) -> Tensor:
     """Mean square of the missing stops where there is white, twice as much white counting 1.4 times."""
-    clues, wanted = rows["clues"][chosen].float(), rows["wanted"][chosen].float()
-    if torch.rand(()) < 0.5:
-        clues, wanted = clues.flip(-1), wanted.flip(-1)
-    white = clues[:, WHITE_CLUE, None]
-    noise = CURVE_NOISE * torch.randn(len(clues), 1, 1, 1) * white
-    clues[:, GAIN_CLUE, None] += noise / 4
+    batch = varied(rows, chosen)
+    white = batch["clues"][:, WHITE_CLUE, None]
     weight = white / white.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3).sqrt()
     with torch.autocast("cpu", torch.bfloat16):
-        found = net(clues)
-    return (weight * (found.float() - wanted).square()).sum() / weight.sum()
+        found = net(batch["clues"])
+    reached, true = (seen_on_displays(batch["given"] + more) for more in (found.float(), batch["wanted"]))
+    return (weight * (reached - true).square()).sum() / weight.sum()
 
 
 def fit(rows: Rows, *, minutes: float, lr: float = 2e-3, batch: int = 32) -> HighlightNet:
@@ -85,17 +131,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", type=Path, required=True, help="folder written by training.builtin.cache"
     )
+    parser.add_argument("--tone-net", type=Path, required=True, help="file of train_tone: what is added to")
     parser.add_argument("--output", type=Path, required=True, help="trained net (.safetensors)")
-    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    shards = sorted(options.pictures.glob("*.safetensors"))
-    rows = join([highlight_rows(load_file(path)) for path in shards])
-    if not len(rows["clues"]):
-        raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
-    log.info("%d samples with white in them", len(rows["clues"]))
     torch.manual_seed(options.seed)
+    tone_net = ToneNet.from_weights(load_file(options.tone_net), str(options.tone_net))
+    shards = sorted(options.pictures.glob("*.safetensors"))
+    parts = [part for path in shards for part in highlight_rows(load_file(path), tone_net)]
+    if not parts:
+        raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
+    rows = join(parts)
+    log.info("%d samples with white in them", len(rows["clues"]))
     save_whole(fit(rows, minutes=options.minutes).state_dict(), options.output, {})
 
 
