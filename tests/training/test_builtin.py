@@ -1,10 +1,12 @@
 """The recipe of the built-in model on panoramas made up here: data laws, and all steps end to end."""
 
+import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 import cv2
 import numpy as np
@@ -14,17 +16,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from gm_core.color import srgb_to_linear
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.highlights import CLUES
 from gm_core.tone import ToneNet
 from gm_core.tone_statistics import STATISTICS
-from training.builtin import cache, drawings, objective, rendering, samples, train_highlights, train_tone
+from training.builtin import (
+    cache,
+    drawings,
+    evaluate,
+    objective,
+    rendering,
+    samples,
+    train_highlights,
+    train_tone,
+    validation,
+)
+from training.builtin import sheet as draw_sheet
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
+from training.builtin.validation_renderings import PHONES, phone_pictures
 
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "builtin_model.sh"
+RENDERINGS = ["clip", "log", "curve", "camera", "smooth", "phone"]
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +186,29 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
     assert hdr.shape == (1, 3, 70, 90)
     assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33
+    figures, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
+    files = ["--panoramas", str(folder), "--weights", str(tmp_path / "weights"), "--views", "1"]
+    evaluate.main([*files, "--output", str(figures)])
+    scored = {(row["method"], row["rendering"]) for row in json.loads(figures.read_text())}
+    assert len(scored) == 2 * len(RENDERINGS)
+    draw_sheet.main([*files, "--size", "32", "--output", str(sheet)])
+    assert cv2.imread(str(sheet)).shape == (2 * 32, 9 * 32, 3)
+
+
+def test_every_validation_camera_shows_a_view(folder):
+    cases = list(validation.validation_cases([folder / "sky.hdr"], size=64, views=4))
+    assert [case.rendering for case in cases] == RENDERINGS * 4
+    white = {name: [] for name in RENDERINGS}
+    for case in cases:
+        assert case.sdr.min() >= 0 and case.sdr.max() <= 1 and case.truth.min() >= 0
+        white[case.rendering].append(float((case.sdr.amax(dim=1) > 0.99).float().mean()))
+    assert all(mean(white[name]) < mean(white["clip"]) for name in ("log", "smooth", "phone"))
+
+
+def test_a_phone_gives_dark_tones_no_gain():
+    hdr = np.exp(np.random.default_rng(0).uniform(-5, 3, (64, 64, 3))).astype(np.float32)
+    for top, knee, by in PHONES:
+        sdr, own = phone_pictures(hdr, top, knee, by)
+        dark = own.max(axis=-1) < knee / 2
+        assert own.max() <= top
+        assert by == "local" or np.allclose(srgb_to_linear(torch.from_numpy(sdr[dark])), own[dark], atol=1e-3)

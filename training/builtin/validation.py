@@ -12,14 +12,15 @@ from torch import Tensor
 
 from .cache import to_bchw
 from .panoramas import View, load_panorama, random_view, render_view
-from .rendering import HDR_PEAK, srgb_encode
+from .rendering import HDR_PEAK, Array, srgb_encode
+from .validation_renderings import PHONES, SMOOTH, phone_pictures, sdr_renderings
 
 HIGHLIGHT_LEVEL, MOST_TRIES = 3.0, 200
 """Light (1.0 = SDR white) that the brightest hundredth of a validation picture exceeds, and how many crops of
 a scene are looked at to find such ones."""
 PLAIN_TRIES = 8
 """Crops of which a plain picture is the one with the least range."""
-GOLDEN_RATIO, LOG_MU = 1.618, 5000.0
+GOLDEN_RATIO = 1.618
 
 
 @dataclass(frozen=True)
@@ -32,25 +33,13 @@ class Case:
     truth: Tensor
 
 
-def eight_bit_case(scene: str, rendering: str, sdr: np.ndarray, hdr: np.ndarray) -> Case:
+def eight_bit_case(scene: str, rendering: str, sdr: Array, hdr: Array) -> Case:
     """The case of an SDR rendering of `hdr`, both `[H,W,3]`, that a file of 8 bits would hold."""
     codes = np.round(np.clip(sdr, 0, 1) * 255) / 255
     return Case(scene, rendering, to_bchw(codes.astype(np.float32))[None], to_bchw(hdr)[None])
 
 
-def sdr_renderings(hdr: np.ndarray) -> dict[str, np.ndarray]:
-    """Tone curves with fixed parameters: none is drawn exactly by `rendering.py`'s random family."""
-    shoulder = 1.25 * hdr / (hdr + 0.35)
-    camera = np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0)
-    return {
-        "clip": srgb_encode(hdr),
-        "log": np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU),
-        "curve": srgb_encode(np.minimum(shoulder, 1.0) ** 1.15),
-        "camera": camera**0.9,
-    }
-
-
-def validation_pictures(panorama: np.ndarray, rng: np.random.Generator, size: int) -> Iterator[np.ndarray]:
+def validation_pictures(panorama: Array, rng: np.random.Generator, size: int) -> Iterator[Array]:
     """Crops that have high dynamic range, a random 1.5 % to 25 % of each above white."""
     for index in range(MOST_TRIES):
         view = View(
@@ -71,9 +60,11 @@ def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, see
     for path in scenes:
         # The views must not change with the other scenes in the folder, hence no counter in the seed.
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
-        for hdr in islice(validation_pictures(panorama, rng, size), views):
-            for name, sdr in sdr_renderings(hdr).items():
+        for index, hdr in enumerate(islice(validation_pictures(panorama, rng, size), views)):
+            smooth = SMOOTH[index % len(SMOOTH)](hdr)
+            for name, sdr in {**sdr_renderings(hdr), "smooth": smooth}.items():
                 yield eight_bit_case(path.stem, name, sdr, hdr)
+            yield eight_bit_case(path.stem, "phone", *phone_pictures(hdr, *PHONES[index % len(PHONES)]))
 
 
 def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 2) -> Iterator[Case]:

@@ -1,0 +1,80 @@
+"""The cameras of the validation: curves with fixed parameters, none drawn exactly by `rendering.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .rendering import HDR_PEAK, LUMA, Array, Curve, edge_keeping_blur, srgb_encode
+
+LOG_MU = 5000.0
+SHOULDER_BEND = 8.0
+PHONE_WHITE = 0.78
+"""Share of a view that a phone leaves below SDR white in its HDR picture."""
+
+
+def drago_curve(hdr: Array) -> Array:
+    """Drago et al. (2003), bias 0.85: a logarithm whose base grows with the light."""
+    top = hdr.max()
+    base = np.log2(2 + 8 * (hdr / top) ** (np.log(0.85) / np.log(0.5)))
+    return srgb_encode(np.log2(1 + hdr) / np.log2(1 + top) * 0.8 * np.log2(10) / base)
+
+
+def hable_curve(hdr: Array) -> Array:
+    """Hable's filmic curve (2010) at twice the exposure, white at 11.2."""
+    film = lambda x: (x * (0.15 * x + 0.05) + 0.004) / (x * (0.15 * x + 0.5) + 0.06) - 0.02 / 0.3  # noqa: E731
+    return srgb_encode(film(2 * hdr) / film(11.2))
+
+
+def reinhard_curve(hdr: Array) -> Array:
+    """Extended Reinhard (2002), white at 10."""
+    return srgb_encode(hdr * (1 + hdr / 100) / (1 + hdr))
+
+
+def receptor_curve(hdr: Array) -> Array:
+    """What a receptor answers (Naka and Rushton, 1966): half of its best at four times white."""
+    return 1.1 * hdr**0.5 / (hdr**0.5 + 2)
+
+
+SMOOTH: tuple[Curve, ...] = (drago_curve, hable_curve, reinhard_curve, receptor_curve)
+"""Curves that bend and hardly clip; one after the other for the views of a scene."""
+PHONES = ((4.0, 0.15, "largest"), (6.0, 0.15, "channel"), (6.0, 0.3, "local"))
+"""Light that a phone's HDR picture ends at, the value from which its SDR picture's gain falls, and by what it
+falls: the pixel's largest channel, every channel for itself, or the light around.
+"""
+
+
+def sdr_renderings(hdr: Array) -> dict[str, Array]:
+    """Four renderings of a scene `[H,W,3]` that clip (`clip`, `curve`, `camera`) or compress (`log`)."""
+    shoulder = 1.25 * hdr / (hdr + 0.35)
+    camera = np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0)
+    return {
+        "clip": srgb_encode(hdr),
+        "log": np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU),
+        "curve": srgb_encode(np.minimum(shoulder, 1.0) ** 1.15),
+        "camera": camera**0.9,
+    }
+
+
+def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array, Array]:
+    """A phone's own SDR and HDR picture of a scene `[H,W,3]`: large differences of light evened out,
+    highlights rolled off to `top`; for SDR, gain falls from `knee` by what is named.
+    """
+    light = np.log2(hdr @ LUMA + 2.0**-8)
+    base = edge_keeping_blur(light, radius=hdr.shape[1] // 16)
+    even = hdr * np.exp2(-0.35 * (base - np.median(base)))[..., None]
+    even = even / np.quantile(even.max(axis=-1), PHONE_WHITE)
+    level = even.max(axis=-1, keepdims=True)
+    rolled = 0.5 + (top - 0.5) * (1 - np.exp(-np.maximum(level - 0.5, 0) / (top - 0.5)))
+    own = (even * np.where(level < 0.5, 1, rolled / np.maximum(level, 1e-6))).astype(np.float32)
+
+    def shoulder(x: Array) -> Array:
+        rise = np.log1p(SHOULDER_BEND * np.clip((x - knee) / (top - knee), 0, 1)) / np.log1p(SHOULDER_BEND)
+        return np.where(x < knee, x, knee + (1 - knee) * rise)
+
+    if by == "channel":
+        return srgb_encode(shoulder(own)), own
+    level = np.maximum(own.max(axis=-1, keepdims=True), 1e-6)
+    if by == "local":
+        around = edge_keeping_blur(np.log2(level[..., 0] + 2.0**-8), radius=hdr.shape[1] // 24)
+        level = np.exp2(around)[..., None]
+    return srgb_encode(own * shoulder(level) / level), own
