@@ -25,7 +25,7 @@ from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.gain_map import merge_hdr
 from gm_core.resample import resize_to_working
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone import finished_gain_map
+from gm_core.tone.apply import finished_gain_map
 from scripts.comfy_server import device_arguments
 from scripts.host import ROOT, Host
 

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.model_info import GainMapModelInfo
-from ..gm_core.tone import finished_gain_map
+from ..gm_core.tone.apply import finished_gain_map
 from .engine import vae as vae_engine
 from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP

@@ -18,7 +18,7 @@ from ...gm_core import unet_keys
 from ...gm_core.conditioning import condition_last
 from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
-from ...gm_core.tone import ToneNet
+from ...gm_core.tone.net import ToneNet
 from .model_file import StateDict, check_is_gm_unet, read_header, read_weights
 
 INFO_KEY = "gmhdr"

@@ -53,7 +53,7 @@ def test_decode_in_fp32_even_if_the_vae_is_not(host, comfy, vae) -> None:
 
 
 def test_decode_moves_tones_only_as_far_as_asked(host, vae, info) -> None:
-    tone = host.module("gm_core.tone")
+    tone = host.module("gm_core.tone.net")
     torch.manual_seed(3)
     samples = {"samples": latent(), "gmhdr": info, "gmhdr_tone": tone.ToneNet(width=8).eval()}
     guide = picture(1, 64, 64, 3)

@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from gm_core.color import srgb_to_linear
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
-from gm_core.highlights import CLUES
-from gm_core.tone import ToneNet
-from gm_core.tone_statistics import STATISTICS
+from gm_core.tone.highlights import CLUES
+from gm_core.tone.net import ToneNet
+from gm_core.tone.statistics import STATISTICS
 from training.builtin import (
     cache,
     drawings,

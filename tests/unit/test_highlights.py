@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from gm_core.clipping import WHITE, white_share
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
-from gm_core.highlights import CLUES, HighlightNet, highlight_clues, look_size
-from gm_core.tone import ToneNet, full_size_map, gain_with_highlights
-from gm_core.tone_curves import KNOTS, ToneCurves
+from gm_core.tone.apply import full_size_map, gain_with_highlights
+from gm_core.tone.clipping import WHITE, white_share
+from gm_core.tone.curves import KNOTS, ToneCurves
+from gm_core.tone.highlights import CLUES, HighlightNet, highlight_clues, look_size
+from gm_core.tone.net import ToneNet
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
 

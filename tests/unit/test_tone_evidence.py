@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from gm_core.blend_statistics import BENDS, USUAL_BEND, blend_statistics
-from gm_core.slope_statistics import CELLS, slope_statistics
+from gm_core.tone.blends import BENDS, USUAL_BEND, blend_statistics
+from gm_core.tone.slopes import CELLS, slope_statistics
 
 MU = 200.0
 CURVES = {

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gm_core.tone_statistics import picture_statistics
+from gm_core.tone.statistics import picture_statistics
 from training.export import save_whole
 
 from .samples import KEPT_SIDE, LOG2_MAX, LOG2_MIN, Sample, Scenes, make_sample, shrink

@@ -11,8 +11,8 @@ from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone import HIGHLIGHTS
-from gm_core.tone import PREFIX as TONE_PREFIX
+from gm_core.tone.net import HIGHLIGHTS
+from gm_core.tone.net import PREFIX as TONE_PREFIX
 from gm_core.unet_keys import to_ldm
 
 from .autoencoder import TinyAutoencoder

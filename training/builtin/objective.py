@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d, mse_loss, smooth_l1_loss
 
 from gm_core.gain_map import GainMapSpec
 from gm_core.metrics import pu21_encode
-from gm_core.tone_knots import hat_position
+from gm_core.tone.knots import hat_position
 
 from .pool import Batch, LatentPool
 from .samples import LOG2_MAX, LOG2_MIN

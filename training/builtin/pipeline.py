@@ -17,7 +17,8 @@ from gm_core.resample import resize_to_working
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone import ToneNet, finished_gain_map
+from gm_core.tone.apply import finished_gain_map
+from gm_core.tone.net import ToneNet
 from gm_core.unet_keys import to_diffusers
 
 from .autoencoder import TinyAutoencoder

@@ -1,5 +1,5 @@
-"""Fits the highlight net of the built-in model (`gm_core.highlights`) to what its tone nets leave over where
-cached pictures are white.
+"""Fits the highlight net of the built-in model (`gm_core.tone.highlights`) to what its tone nets leave over
+where cached pictures are white.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from gm_core.clipping import white_share
-from gm_core.highlights import GAIN_CLUE, HIGHLIGHTS_SIDE, WHITE_CLUE, HighlightNet, highlight_clues
-from gm_core.tone import ToneNet
-from gm_core.tone_curves import ToneCurves
+from gm_core.tone.clipping import white_share
+from gm_core.tone.curves import ToneCurves
+from gm_core.tone.highlights import GAIN_CLUE, HIGHLIGHTS_SIDE, WHITE_CLUE, HighlightNet, highlight_clues
+from gm_core.tone.net import ToneNet
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join

@@ -1,4 +1,4 @@
-"""Fits the tone net of the built-in model (`gm_core.tone`) to the statistics of cached pictures."""
+"""Fits the tone net of the built-in model (`gm_core.tone.net`) to the statistics of cached pictures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gm_core.tone import ToneNet
-from gm_core.tone_curves import ToneCurves
+from gm_core.tone.curves import ToneCurves
+from gm_core.tone.net import ToneNet
 from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join

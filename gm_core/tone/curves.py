@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .clipping import white_share
-from .tone_knots import hat_position
+from .knots import hat_position
 
 KNOTS = 17
 """Values in [0,1], equidistant, at which a curve is known."""

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .blend_statistics import BLEND_STATISTICS, blend_statistics
-from .resample import resize_to_working
-from .slope_statistics import SLOPE_STATISTICS, slope_statistics
-from .tone_knots import hat_position
+from ..resample import resize_to_working
+from .blends import BLEND_STATISTICS, blend_statistics
+from .knots import hat_position
+from .slopes import SLOPE_STATISTICS, slope_statistics
 
 STATISTICS_SIDE = 96
 """Short side in pixels of the copy on which contrasts are measured."""

@@ -1,88 +1,31 @@
-"""How much gain each tone of a picture deserves, told from the picture's statistics.
+"""From the small map that a model painted to the gain map of the whole picture.
 
-A gain-map UNet sees a small latent and has to guess the camera's tone curve from it. The curve leaves
-clearer traces in the pixels: how often each value occurs, how much contrast is left around it, how colourful
-it is, and how one channel changes beside another along shadings and edges. `ToneNet` reads these traces and
-answers with two curves. `full_size_map` averages them with the curves that the UNet painted, applies them to
-the picture's own pixels, and adds what no curve can know: softly, which of two equally bright things is the
-lamp, as the UNet painted it; and how bright clipped areas were (`highlights.py`).
+The curves that the tone net inferred are averaged with those that the UNet painted and applied to the
+picture's own pixels. Added is what no curve can know: softly, which of two equally bright things is the lamp,
+as the UNet painted it; and how bright clipped areas were, as the highlight net says.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..errors import GainMapError
+from ..gain_coding import GainCoding
+from ..gain_map import limit_darkening
+from ..model_info import GainMapModelInfo
+from ..resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, white_share
-from .errors import GainMapError, ModelFileError
-from .gain_coding import GainCoding
-from .gain_map import limit_darkening
+from .curves import ToneCurves, fit_curves
 from .highlights import HighlightNet, highlight_clues, look_size
-from .model_info import GainMapModelInfo
-from .resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
-from .tone_curves import KNOTS, ToneCurves, fit_curves
-from .tone_statistics import STATISTICS, picture_statistics
+from .net import ToneNet
+from .statistics import picture_statistics
 
-PREFIX = "gmhdr.tone."
-"""Tensors of a ToneNet in a model file start with this."""
-HIGHLIGHTS = "highlights."
-"""Among those, the tensors of its HighlightNet start with this."""
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
 DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.25
 """Half window, as a share of the short side, and weight of what a map says beyond its tones."""
-
-
-class ToneNet(nn.Module):
-    """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side.
-    With it travels the net that judges clipped areas, of which curves know nothing, if a model has one.
-    """
-
-    mean: Tensor
-    scale: Tensor
-    highlights: HighlightNet | None
-
-    def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(STATISTICS))
-        self.register_buffer("scale", torch.ones(STATISTICS))
-        self.layers = nn.Sequential(
-            nn.Linear(STATISTICS, width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, 2 * KNOTS),
-        )
-        self.highlights = None
-
-    @classmethod
-    def pop_from(cls, weights: dict[str, Tensor], name: str) -> ToneNet | None:
-        """Takes a tone net out of the tensors of a model file; None if it brings none."""
-        keys = [key for key in weights if key.startswith(PREFIX)]
-        own = {key.removeprefix(PREFIX): weights.pop(key) for key in keys}
-        return cls.from_weights(own, name) if own else None
-
-    @classmethod
-    def from_weights(cls, weights: dict[str, Tensor], name: str) -> ToneNet:
-        """From its own tensors, `PREFIX` removed; raises ModelFileError when they do not fit."""
-        first = weights.get("layers.0.weight")
-        net = cls(width=len(first) if first is not None else 256)
-        if any(key.startswith(HIGHLIGHTS) for key in weights):
-            net.highlights = HighlightNet()
-        try:
-            net.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
-        except RuntimeError as error:
-            raise ModelFileError(
-                f"{name}: the tensors {PREFIX}* do not form a tone net ({error})."
-            ) from error
-        return net.eval().requires_grad_(False)
-
-    def forward(self, statistics: Tensor) -> ToneCurves:
-        """`[B,STATISTICS]` to curves."""
-        return ToneCurves(*self.layers((statistics - self.mean) / self.scale).split(KNOTS, dim=1))
 
 
 def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .tone_knots import hat_position
+from .knots import hat_position
 
 SPACINGS = (1, 2, 4)
 """Pixels from a blend to its neighbours."""
