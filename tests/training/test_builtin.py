@@ -160,11 +160,23 @@ def test_highlight_net_is_asked_for_what_the_tone_net_leaves_over():
     coded = (stops - samples.LOG2_MIN) / (samples.LOG2_MAX - samples.LOG2_MIN)
     pictures = {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
     tone_net = train_tone.new_net(torch.randn(8, STATISTICS), width=8).eval()  # one that starts at "no gain"
-    (rows,) = train_highlights.highlight_rows(pictures | {"statistics": torch.randn(3, STATISTICS)}, tone_net)
+    pictures["statistics"] = torch.randn(3, STATISTICS)
+    (rows,) = train_highlights.highlight_rows(pictures, train_highlights.inferred_curves(tone_net))
     assert rows["clues"].shape == (2, CLUES, 32, 32)
     assert (rows["given"] == 0).all()
     assert rows["wanted"][:, 0, 10:20, 10:20].sub(2).abs().max() < 0.05  # beyond the half stop of exposure
     assert (rows["wanted"][:, :, :9] == 0).all()
+
+
+def test_best_curves_of_a_sample_leave_nothing_over_that_is_no_matter_of_place():
+    sdr = torch.rand(2, 3, 128, 128)
+    sdr[:, :, 40:80, 40:80] = 1.0
+    gain = 2 * sdr + sdr.amax(dim=1, keepdim=True)
+    coded = (gain - samples.LOG2_MIN) / (samples.LOG2_MAX - samples.LOG2_MIN)
+    pictures = {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
+    (rows,) = train_highlights.highlight_rows(pictures, train_highlights.best_curves)
+    assert rows["given"][:, :, 10:20, 10:20].sub(3).abs().max() < 0.1
+    assert rows["wanted"][:, :, 10:20, 10:20].abs().max() < 0.1
 
 
 def test_stops_beyond_displays_count_less():

@@ -1,11 +1,12 @@
-"""Fits the highlight net of the built-in model (`gm_core.tone.highlights`) to what its tone nets leave over
-where cached pictures are white.
+"""Fits the highlight net of the built-in model (`gm_core.tone.highlights`) to what curves leave over where
+cached pictures are white: first the curves that fit a sample best, then those that tone nets infer.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,8 +15,14 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gm_core.tone.clipping import white_share
-from gm_core.tone.curves import ToneCurves
-from gm_core.tone.highlights import GAIN_CLUE, HIGHLIGHTS_SIDE, WHITE_CLUE, HighlightNet, highlight_clues
+from gm_core.tone.curves import ToneCurves, fit_curves
+from gm_core.tone.highlights import (
+    GAIN_CLUE,
+    HIGHLIGHTS_SIDE,
+    WHITE_CLUE,
+    HighlightNet,
+    highlight_clues,
+)
 from gm_core.tone.net import ToneNet
 from training.export import save_whole
 
@@ -24,10 +31,16 @@ from .loop import fit_for
 from .train_tone import STATISTICS_NOISE
 
 log = logging.getLogger(__name__)
+CurvesOf = Callable[[Rows], ToneCurves]
+"""Samples of a shard to their curves."""
 LEAST_WHITE, MOST_WHITE = 0.003, 0.9
 """Shares of white pixels between which a sample has something to teach."""
-CURVE_NOISE = 0.15
-"""Standard deviation in stops of what is added to tone nets' answers: on unseen scenes they err more."""
+FITTED_EVERY = 4
+"""Every n-th pixel in each direction shows which curves a sample follows."""
+BEST_NOISE, INFERRED_NOISE = 0.4, 0.15
+"""Standard deviations in stops of what is added to the best curves of a sample, which nobody knows, and to a
+tone net's, which errs more on scenes that it never saw.
+"""
 BEYOND_DISPLAYS, HARDLY_SEEN = 3.0, 0.3
 """Stops from which hardly any display shows a difference, and how much one counts from there."""
 LEAST_CROP = 20
@@ -36,20 +49,38 @@ DROPOUT = 0.1
 PART = 32
 
 
-def highlight_rows(pictures: Rows, tone_net: ToneNet) -> list[Rows]:
+def best_curves(pictures: Rows) -> ToneCurves:
+    """The curves that fit the samples: what they leave over is a matter of place alone."""
+    some = (..., slice(1, None, FITTED_EVERY), slice(2, None, FITTED_EVERY))
+    return fit_curves(pictures["sdr"][some].float() / 255, gain_in_stops(pictures["gain_map"][some]))
+
+
+def inferred_curves(tone_net: ToneNet) -> CurvesOf:
+    """The curves that a tone net tells from statistics as unclear as in its training: it knows these samples,
+    and would leave less over than it does of pictures that it never saw.
+    """
+
+    def curves_of(pictures: Rows) -> ToneCurves:
+        statistics = pictures["statistics"]
+        noise = STATISTICS_NOISE * tone_net.scale * torch.randn_like(statistics)
+        return tone_net(statistics + noise).rising()
+
+    return curves_of
+
+
+def highlight_rows(pictures: Rows, curves_of: CurvesOf) -> list[Rows]:
     """Of the samples of a shard that show some white, in parts: `clues` `[N,CLUES,S,S]`, the stops that
     curves give white pixels at each place, `given` `[N,1,S,S]`, and those missing, `wanted`; all float16.
     """
     white = (white_share(pictures["sdr"].float() / 255) > 0.5).float().mean(dim=(1, 2, 3))
     chosen = ((white > LEAST_WHITE) & (white < MOST_WHITE)).nonzero()[:, 0]
     parts = chosen.split(PART) if len(chosen) else ()
-    return [_rows({name: column[part] for name, column in pictures.items()}, tone_net) for part in parts]
+    return [_rows({name: column[part] for name, column in pictures.items()}, curves_of) for part in parts]
 
 
 @torch.no_grad()
-def _rows(pictures: Rows, tone_net: ToneNet) -> Rows:
-    sdr = pictures["sdr"].float() / 255
-    curves = inferred_curves(tone_net, pictures["statistics"])
+def _rows(pictures: Rows, curves_of: CurvesOf) -> Rows:
+    sdr, curves = pictures["sdr"].float() / 255, curves_of(pictures)
     given = curves.cautious_gain(sdr)
     missing = gain_in_stops(pictures["gain_map"]) - given
     share = white_share(sdr)
@@ -66,14 +97,6 @@ def _rows(pictures: Rows, tone_net: ToneNet) -> Rows:
     return {name: column.half() for name, column in rows.items()}
 
 
-def inferred_curves(tone_net: ToneNet, statistics: Tensor) -> ToneCurves:
-    """The curves that a tone net tells from statistics `[N,STATISTICS]` as unclear as in its training: it
-    knows these samples, and would leave less over than it does of pictures that it never saw.
-    """
-    noise = STATISTICS_NOISE * tone_net.scale * torch.randn_like(statistics)
-    return tone_net(statistics + noise).rising()
-
-
 def mean_of(stops: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean over the pixels, `[N,3,H,W]` to `[N,1,1,1]`."""
     total = (weight * stops.mean(dim=1, keepdim=True)).sum(dim=(1, 2, 3), keepdim=True)
@@ -85,7 +108,7 @@ def seen_on_displays(stops: Tensor) -> Tensor:
     return stops - (1 - HARDLY_SEEN) * (stops - BEYOND_DISPLAYS).clamp(min=0)
 
 
-def varied(rows: Rows, chosen: Tensor) -> Rows:
+def varied(rows: Rows, chosen: Tensor, noise: float) -> Rows:
     """The chosen rows as float32: half of the time mirrored, half of the time a part of them, the curves off
     by some stops.
     """
@@ -98,14 +121,13 @@ def varied(rows: Rows, chosen: Tensor) -> Rows:
         batch = {
             name: column[..., top : top + side, left : left + side].clone() for name, column in batch.items()
         }
-    noise = CURVE_NOISE * torch.randn(len(chosen), 1, 1, 1)
-    batch["clues"][:, GAIN_CLUE, None] += noise / 4 * batch["clues"][:, WHITE_CLUE, None]
-    return batch | {"given": batch["given"] + noise, "wanted": batch["wanted"] - noise}
+    off = noise * torch.randn(len(chosen), 1, 1, 1)
+    batch["clues"][:, GAIN_CLUE, None] += off / 4 * batch["clues"][:, WHITE_CLUE, None]
+    return batch | {"given": batch["given"] + off, "wanted": batch["wanted"] - off}
 
 
-def loss_of(net: HighlightNet, rows: Rows, chosen: Tensor) -> Tensor:
+def loss_of(net: HighlightNet, batch: Rows) -> Tensor:
     """Mean square of the missing stops where there is white, twice as much white counting 1.4 times."""
-    batch = varied(rows, chosen)
     white = batch["clues"][:, WHITE_CLUE, None]
     weight = white / white.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3).sqrt()
     with torch.autocast("cpu", torch.bfloat16):
@@ -114,16 +136,16 @@ def loss_of(net: HighlightNet, rows: Rows, chosen: Tensor) -> Tensor:
     return (weight * (reached - true).square()).sum() / weight.sum()
 
 
-def fit(rows: Rows, *, minutes: float, lr: float = 2e-3, batch: int = 32) -> HighlightNet:
-    """The averaged net after `minutes`; logs the mean square of the missing stops."""
-    net = HighlightNet(dropout=DROPOUT)
+def fit(net: HighlightNet, rows: Rows, *, noise: float, minutes: float, lr: float, batch: int = 32) -> None:
+    """Trains `net` for `minutes` and leaves it averaged; logs the mean square of the missing stops."""
+    net.train()
 
     def draw() -> tuple[Tensor, Tensor]:
-        loss = loss_of(net, rows, torch.randint(len(rows["clues"]), (batch,)))
+        chosen = torch.randint(len(rows["clues"]), (batch,))
+        loss = loss_of(net, varied(rows, chosen, noise))
         return loss, loss.detach()
 
     fit_for(net, draw, minutes=minutes, lr=lr, weight_decay=0.01, most_gradient=1.0)
-    return net
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -133,19 +155,25 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--tone-net", type=Path, required=True, help="file of train_tone: what is added to")
     parser.add_argument("--output", type=Path, required=True, help="trained net (.safetensors)")
-    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--minutes", type=float, default=18, help="two thirds of them on the best curves")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(options.seed)
-    tone_net = ToneNet.from_weights(load_file(options.tone_net), str(options.tone_net))
+    inferred = inferred_curves(ToneNet.from_weights(load_file(options.tone_net), str(options.tone_net)))
     shards = sorted(options.pictures.glob("*.safetensors"))
-    parts = [part for path in shards for part in highlight_rows(load_file(path), tone_net)]
-    if not parts:
-        raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
-    rows = join(parts)
-    log.info("%d samples with white in them", len(rows["clues"]))
-    save_whole(fit(rows, minutes=options.minutes).state_dict(), options.output, {})
+    net = HighlightNet(dropout=DROPOUT)
+    for curves_of, noise, share, lr in (
+        (best_curves, BEST_NOISE, 2 / 3, 2e-3),
+        (inferred, INFERRED_NOISE, 1 / 3, 1e-3),
+    ):
+        parts = [part for path in shards for part in highlight_rows(load_file(path), curves_of)]
+        if not parts:
+            raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
+        rows = join(parts)
+        log.info("%d samples with white in them", len(rows["clues"]))
+        fit(net, rows, noise=noise, minutes=share * options.minutes, lr=lr)
+    save_whole(net.state_dict(), options.output, {})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ once "$work/unet.safetensors" "UNet" train --cache "$work/latents" --minutes "${
     --decoder-steps "${DECODER_STEPS:-2000}"
 once "$work/tone.safetensors" "tone nets" train_tone --pictures "$work/pictures" --minutes "${MINUTES_TONE:-3}"
 once "$work/highlights.safetensors" "highlight net" train_highlights --pictures "$work/pictures" \
-    --tone-net "$work/tone.safetensors" --minutes "${MINUTES_HIGHLIGHTS:-20}"
+    --tone-net "$work/tone.safetensors" --minutes "${MINUTES_HIGHLIGHTS:-18}"
 once "$work/autoencoder.safetensors" "autoencoder" train_autoencoder --panoramas "$panoramas" \
     --photos "$photos" --teacher "$taesd" --minutes "${MINUTES_AUTOENCODER:-30}"
 step "files of the model" export --unet "$work/unet.safetensors" --tone-net "$work/tone.safetensors" \
