@@ -89,6 +89,8 @@ def _blends_along(rows: Tensor, spacing: int, step: int) -> Blends:
     one, middle, other = (
         rows[..., start : start + length : step].flatten(1) for start in (0, spacing, 2 * spacing)
     )
+    changing = ((other - one).abs() > LEAST_CHANGE).sum(dim=0) > 1  # Most of a picture is even.
+    one, middle, other = (of[:, changing] for of in (one, middle, other))
     value, change = (one + other) / 2, other - one
     usable = (change.abs() > LEAST_CHANGE) & (value - change.abs() / 2 > NEAR_BLACK)
     usable &= value + change.abs() / 2 < NEAR_WHITE
