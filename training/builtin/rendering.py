@@ -131,14 +131,16 @@ CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] 
 
 
 def expose_plainly(rng: np.random.Generator, scene: Array) -> Array:
-    """Scales a scene so that next to nothing of it lies above 1.0 = white, and clips it there."""
+    """Scales a scene so that next to nothing of it lies above 1.0 = white."""
     top = float(np.quantile(scene.max(axis=-1), 1 - 10 ** rng.uniform(-4.5, -3)))
-    return np.clip(scene / max(top * 2 ** rng.uniform(0, 0.6), 1e-6), 0, 1).astype(np.float32)
+    return np.clip(scene / max(top * 2 ** rng.uniform(0, 0.6), 1e-6), 0, HDR_PEAK).astype(np.float32)
 
 
 def expose(rng: np.random.Generator, scene: Array) -> Array:
-    """Scales a scene so that 0.5 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`."""
-    share = np.exp(rng.uniform(np.log(0.005), np.log(0.30)))
+    """Scales a scene so that 0.1 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`: few bright
+    pixels are small lamps and glints, not nothing.
+    """
+    share = np.exp(rng.uniform(np.log(0.001), np.log(0.30)))
     white = float(np.quantile(scene.max(axis=-1), 1 - share))
     return np.clip(scene / max(white, 1e-6), 0, HDR_PEAK).astype(np.float32)
 

@@ -33,7 +33,7 @@ from .train_tone import STATISTICS_NOISE
 log = logging.getLogger(__name__)
 CurvesOf = Callable[[Rows], ToneCurves]
 """Samples of a shard to their curves."""
-LEAST_WHITE, MOST_WHITE = 0.003, 0.9
+LEAST_WHITE, MOST_WHITE = 0.0005, 0.9
 """Shares of white pixels between which a sample has something to teach."""
 FITTED_EVERY = 4
 """Every n-th pixel in each direction shows which curves a sample follows."""
