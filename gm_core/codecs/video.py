@@ -20,6 +20,8 @@ _MASTERING_PRIMARIES, _MASTERING_PEAK, _MASTERING_BLACK = "p3", 1000.0, 0.0001
 _KR, _KB = 0.2627, 0.0593
 _INDEX_BYTES, _INDEX_BYTES_PER_FRAME, _INDEX_BYTES_PER_TEXT = 16384, 48, 64
 _LIMITED_RANGE = 1
+_NEVER_REORDERED = 2
+"""Frames of a clip so short that x265, if it may reorder them, leaves their decoding times to chance."""
 
 Frames = Callable[[], Iterable[np.ndarray]]
 
@@ -27,7 +29,7 @@ Frames = Callable[[], Iterable[np.ndarray]]
 class _Codec(NamedTuple):
     library: str
     tag: str
-    parameters: Callable[[LightLevel], dict[str, str]]
+    parameters: Callable[[LightLevel, int], dict[str, str]]
 
 
 def encode_hdr10(
@@ -62,7 +64,7 @@ def encode_hdr10(
     check_choice(primaries, PRIMARIES, what="primaries")
     av = library("av", "writing video", ImageWriteError)
     count, size, level = _measure(frames, primaries, white_nits)
-    options = _CODECS[codec].parameters(level) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
+    options = _CODECS[codec].parameters(level, count) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
     try:
         with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
             container.metadata.update(metadata)
@@ -158,7 +160,7 @@ def _halve(plane: np.ndarray) -> np.ndarray:
     return (rows[:, :-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
 
 
-def _x265(level: LightLevel) -> dict[str, str]:
+def _x265(level: LightLevel, count: int) -> dict[str, str]:
     green, blue, red, white = (_points(50000)[index] for index in (1, 2, 0, 3))
     display = (
         f"G{green}B{blue}R{red}WP{white}L({_display_peak(level) * 10000:.0f},{_MASTERING_BLACK * 10000:.0f})"
@@ -168,10 +170,12 @@ def _x265(level: LightLevel) -> dict[str, str]:
         **{"colormatrix": "bt2020nc", "range": "limited", "chromaloc": 2, "master-display": display},
         **{"max-cll": f"{level.max_cll:.0f},{level.average:.0f}", "log-level": "error"},
     }
+    if count <= _NEVER_REORDERED:
+        settings["bframes"] = 0
     return {"x265-params": ":".join(f"{name}={value}" for name, value in settings.items())}
 
 
-def _svtav1(level: LightLevel) -> dict[str, str]:
+def _svtav1(level: LightLevel, count: int) -> dict[str, str]:
     green, blue, red, white = (_points(1)[index] for index in (1, 2, 0, 3))
     display = f"G{green}B{blue}R{red}WP{white}L({_display_peak(level):.4f},{_MASTERING_BLACK:.4f})"
     light = f"{level.max_cll:.0f},{level.average:.0f}"

@@ -42,6 +42,18 @@ def test_frames_come_back(video):
     assert [round(picture.metadata["time"] * 24) for picture in read] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_the_shortest_clips_have_times(tmp_path, codec, count):
+    clip = [np.full((64, 64, 3), 0.5 + index, np.float32) for index in range(count)]
+    write_atomic(tmp_path / "clip.mp4", lambda file: encode_hdr10(file, lambda: clip, codec=codec))
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        times = [(float(packet.pts * packet.time_base), packet.dts - packet.pts) for packet in packets]
+    assert sorted(round(24 * time) for time, _ in times) == list(range(count))
+    assert count > 2 or all(wait == 0 for _, wait in times)
+
+
 def test_reading_starts_where_asked(video):
     whole, rest = list(decode_frames(video[0])), list(decode_frames(video[0], start=3))
     assert len(rest) == 1 and np.array_equal(rest[0].hdr, whole[3].hdr)
