@@ -67,7 +67,7 @@ def _ground(rng: np.random.Generator, side: int) -> Array:
     ends = np.array([_colour(rng), _colour(rng)], dtype=np.float32)
     share = np.linspace(0, 1, side, dtype=np.float32)[:, None, None]
     ramp = np.broadcast_to(ends[0] + share * (ends[1] - ends[0]), (side, side, 3))
-    return np.ascontiguousarray(np.rot90(ramp, rng.integers(4)).round().astype(np.uint8))
+    return np.ascontiguousarray(np.rot90(ramp, int(rng.integers(4))).round().astype(np.uint8))
 
 
 def _contrasting(rng: np.random.Generator, canvas: Array) -> tuple[int, ...]:
