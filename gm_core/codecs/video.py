@@ -29,7 +29,7 @@ Frames = Callable[[], Iterable[np.ndarray]]
 class _Codec(NamedTuple):
     library: str
     tag: str
-    parameters: Callable[[LightLevel, int], dict[str, str]]
+    parameters: Callable[[LightLevel], dict[str, str]]
 
 
 def encode_hdr10(
@@ -64,13 +64,15 @@ def encode_hdr10(
     check_choice(primaries, PRIMARIES, what="primaries")
     av = library("av", "writing video", ImageWriteError)
     count, size, level = _measure(frames, primaries, white_nits)
-    options = _CODECS[codec].parameters(level, count) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
+    options = _CODECS[codec].parameters(level) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
     try:
         with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
             container.metadata.update(metadata)
             stream = _add_stream(
                 container, _CODECS[codec], size, Fraction(fps).limit_denominator(1001), options
             )
+            if count <= _NEVER_REORDERED:
+                stream.codec_context.max_b_frames = 0
             for index, picture in enumerate(_checked(frames, size)):
                 codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
                 container.mux(stream.encode(_frame(av, codes, index)))
@@ -160,7 +162,7 @@ def _halve(plane: np.ndarray) -> np.ndarray:
     return (rows[:, :-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
 
 
-def _x265(level: LightLevel, count: int) -> dict[str, str]:
+def _x265(level: LightLevel) -> dict[str, str]:
     green, blue, red, white = (_points(50000)[index] for index in (1, 2, 0, 3))
     display = (
         f"G{green}B{blue}R{red}WP{white}L({_display_peak(level) * 10000:.0f},{_MASTERING_BLACK * 10000:.0f})"
@@ -170,12 +172,10 @@ def _x265(level: LightLevel, count: int) -> dict[str, str]:
         **{"colormatrix": "bt2020nc", "range": "limited", "chromaloc": 2, "master-display": display},
         **{"max-cll": f"{level.max_cll:.0f},{level.average:.0f}", "log-level": "error"},
     }
-    if count <= _NEVER_REORDERED:
-        settings["bframes"] = 0
     return {"x265-params": ":".join(f"{name}={value}" for name, value in settings.items())}
 
 
-def _svtav1(level: LightLevel, count: int) -> dict[str, str]:
+def _svtav1(level: LightLevel) -> dict[str, str]:
     green, blue, red, white = (_points(1)[index] for index in (1, 2, 0, 3))
     display = f"G{green}B{blue}R{red}WP{white}L({_display_peak(level):.4f},{_MASTERING_BLACK:.4f})"
     light = f"{level.max_cll:.0f},{level.average:.0f}"

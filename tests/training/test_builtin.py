@@ -154,14 +154,20 @@ def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
     assert torch.allclose(train_tone.average_of(nets).eval()(statistics).by_channel, wanted, atol=1e-5)
 
 
+def pictures_of(sdr: torch.Tensor, stops: torch.Tensor) -> cache.Rows:
+    """SDR pictures `[N,3,128,128]` and their gain as a shard holds them."""
+    coded = torch.from_numpy(samples.code_gain(stops.numpy()))
+    return {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
+
+
 def test_highlight_net_is_asked_for_what_the_tone_net_leaves_over():
     sdr, stops = torch.full((3, 3, 128, 128), 0.5), torch.full((3, 3, 128, 128), 0.5)
     sdr[1:, :, 40:80, 40:80], stops[1:, :, 40:80, 40:80] = 1.0, 2.5
-    coded = (stops - samples.LOG2_MIN) / (samples.LOG2_MAX - samples.LOG2_MIN)
-    pictures = {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
+    pictures = pictures_of(sdr, stops)
     tone_net = train_tone.new_net(torch.randn(8, STATISTICS), width=8).eval()  # one that starts at "no gain"
     pictures["statistics"] = torch.randn(3, STATISTICS)
-    (rows,) = train_highlights.highlight_rows(pictures, train_highlights.inferred_curves(tone_net))
+    (white,) = train_highlights.showing_white(pictures)
+    rows = train_highlights.highlight_rows(white, train_highlights.inferred_curves(tone_net))
     assert rows["clues"].shape == (2, CLUES, 32, 32)
     assert (rows["given"] == 0).all()
     assert rows["wanted"][:, 0, 10:20, 10:20].sub(2).abs().max() < 0.05  # beyond the half stop of exposure
@@ -172,9 +178,7 @@ def test_best_curves_of_a_sample_leave_nothing_over_that_is_no_matter_of_place()
     sdr = torch.rand(2, 3, 128, 128)
     sdr[:, :, 40:80, 40:80] = 1.0
     gain = 2 * sdr + sdr.amax(dim=1, keepdim=True)
-    coded = (gain - samples.LOG2_MIN) / (samples.LOG2_MAX - samples.LOG2_MIN)
-    pictures = {"sdr": (sdr * 255).to(torch.uint8), "gain_map": (coded * 255).round().to(torch.uint8)}
-    (rows,) = train_highlights.highlight_rows(pictures, train_highlights.best_curves)
+    rows = train_highlights.highlight_rows(pictures_of(sdr, gain), train_highlights.best_curves)
     assert rows["given"][:, :, 10:20, 10:20].sub(3).abs().max() < 0.1
     assert rows["wanted"][:, :, 10:20, 10:20].abs().max() < 0.1
 

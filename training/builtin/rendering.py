@@ -36,6 +36,18 @@ def encoding(rng: np.random.Generator) -> Curve:
     return lambda x: np.clip(x, 0, 1) ** (1 / gamma)
 
 
+def rolled_off(x: Array, knee: float, top: float) -> Array:
+    """What is below `knee` as it is; above, an exponential that nears `top`."""
+    room = top - knee
+    return np.where(x < knee, x, knee + room * (1 - np.exp(-np.maximum(x - knee, 0) / room)))
+
+
+def log_shoulder(x: Array, knee: float, top: float, bend: float) -> Array:
+    """What is below `knee` as it is; above, a logarithm that reaches 1 at `top`."""
+    rise = np.log1p(bend * np.clip((x - knee) / (top - knee), 0, 1)) / np.log1p(bend)
+    return np.where(x < knee, x, knee + (1 - knee) * rise)
+
+
 def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     return encoding(rng)
 
@@ -86,9 +98,7 @@ def filmic_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 def exponential_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """Film's saturation, `1 - exp(-x)`, above a knee below which nothing changes."""
     knee = max(rng.uniform(-0.6, 0.9), 0.0)
-    room = 1 - knee
-    shoulder = lambda x: knee + room * (1 - np.exp(-np.maximum(x - knee, 0) / room))  # noqa: E731
-    return displayed(rng, lambda x: np.where(x < knee, x, shoulder(x)))
+    return displayed(rng, lambda x: rolled_off(x, knee, 1.0))
 
 
 def power_curve(rng: np.random.Generator, hdr: Array) -> Curve:
@@ -114,8 +124,7 @@ def shoulder_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """Tones as they are up to a knee, above it a logarithm that reaches white at the picture's maximum."""
     knee, top = rng.uniform(0.2, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
     bend, encode = 2 ** rng.uniform(-1, 5), encoding(rng)
-    rise = lambda x: np.log1p(bend * np.clip((x - knee) / (top - knee), 0, 1)) / np.log1p(bend)  # noqa: E731
-    return lambda x: encode(np.where(x < knee, x, knee + (1 - knee) * rise(x)))
+    return lambda x: encode(log_shoulder(x, knee, top, bend))
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
@@ -148,8 +157,12 @@ def expose(rng: np.random.Generator, scene: Array) -> Array:
 def local_compression(rng: np.random.Generator, hdr: Array) -> Array:
     """Compresses the large-scale log luminance, as phones do, before the global curve."""
     strength = rng.uniform(0.1, 0.5)
-    luminance = np.log2(hdr @ LUMA + 2.0**-8)
-    base = edge_keeping_blur(luminance, radius=int(rng.uniform(0.02, 0.15) * hdr.shape[1]) + 1)
+    return evened_out(hdr, strength, radius=int(rng.uniform(0.02, 0.15) * hdr.shape[1]) + 1)
+
+
+def evened_out(hdr: Array, strength: float, *, radius: int) -> Array:
+    """Differences of light between areas larger than `radius` pixels, less by a share of `strength`."""
+    base = edge_keeping_blur(np.log2(hdr @ LUMA + 2.0**-8), radius=radius)
     return hdr * np.exp2(-strength * (base - np.median(base)))[..., None]
 
 
@@ -171,9 +184,13 @@ def graded(rng: np.random.Generator, scene: Array) -> Array:
     lift = (rng.uniform(0.06, 0.25) / max(float(np.median(hdr)), 1e-3)) ** rng.uniform(0.2, 0.9)
     hdr = hdr * np.float32(np.clip(lift, 0.5, 16))
     hdr = 0.18 * (hdr / 0.18) ** np.float32(rng.uniform(0.9, 1.25))
-    largest, knee, room = hdr.max(axis=-1, keepdims=True), rng.uniform(0.3, 0.9), 2 ** rng.uniform(0.6, 3)
-    rolled = knee + (room - knee) * (1 - np.exp(-np.maximum(largest - knee, 0) / (room - knee)))
-    return hdr * np.where(largest < knee, 1, rolled / np.maximum(largest, 1e-6))
+    return with_highlights_rolled_off(hdr, rng.uniform(0.3, 0.9), 2 ** rng.uniform(0.6, 3))
+
+
+def with_highlights_rolled_off(hdr: Array, knee: float, top: float) -> Array:
+    """Colours stay: a pixel `[H,W,3]` is dimmed as its largest channel must be to end at `top`."""
+    largest = hdr.max(axis=-1, keepdims=True)
+    return hdr * np.where(largest < knee, 1, rolled_off(largest, knee, top) / np.maximum(largest, 1e-6))
 
 
 def optics(rng: np.random.Generator, hdr: Array) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from .drawings import drawing, printed
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import (
+    Array,
     anchor_midtones,
     damage,
     expose,
@@ -26,7 +27,6 @@ from .rendering import (
     render_sdr,
 )
 
-Array = np.ndarray
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
 HIGHLIGHT_CONTRAST = 3.0
@@ -35,8 +35,10 @@ PLAIN_SHARE, PLAIN_CURVES = 0.06, 0.6
 """Share of samples with nothing above white, without which a picture that clips nothing would pass for a
 compressed one; and of those the least share that keep their tones as they are.
 """
-DRAWN_SHARE, PHONE_SHARE, PRINTED_SHARE = 0.04, 0.12, 0.06
-"""Share of samples that are drawn, of those that a phone made, and of scenes with a printed sheet in them."""
+DRAWN_SHARE, PHONE_SHARE = 0.04, 0.12
+"""Share of samples that are drawn, and of those that a phone made."""
+PRINTED_SHARE, PLAIN_PRINTED_SHARE = 0.06, 0.3
+"""Share of scenes with a printed sheet in them, and of scenes of little range."""
 SCENE_SIDE, KEPT_SIDE = 256, 128
 """Pixels per side at which a camera photographs a scene, and of the area-averaged copy that is kept."""
 
@@ -93,7 +95,7 @@ class Scenes:
             crop = beside(rng, crop, other) if rng.random() < 0.5 else crop + other
         crop = crop * np.exp2(rng.normal(0, 0.25, 3)).astype(np.float32)
         crop = crop ** np.float32(rng.uniform(0.85, 1.18))
-        if rng.random() < (5 if plain else 1) * PRINTED_SHARE:
+        if rng.random() < (PLAIN_PRINTED_SHARE if plain else PRINTED_SHARE):
             crop = printed(rng, crop)
         return optics(rng, crop) if rng.random() < 0.5 else crop
 

@@ -28,7 +28,7 @@ from training.export import save_whole
 
 from .cache import Rows, gain_in_stops, join
 from .loop import fit_for
-from .train_tone import STATISTICS_NOISE
+from .train_tone import unclear
 
 log = logging.getLogger(__name__)
 CurvesOf = Callable[[Rows], ToneCurves]
@@ -59,42 +59,40 @@ def inferred_curves(tone_net: ToneNet) -> CurvesOf:
     """The curves that a tone net tells from statistics as unclear as in its training: it knows these samples,
     and would leave less over than it does of pictures that it never saw.
     """
-
-    def curves_of(pictures: Rows) -> ToneCurves:
-        statistics = pictures["statistics"]
-        noise = STATISTICS_NOISE * tone_net.scale * torch.randn_like(statistics)
-        return tone_net(statistics + noise).rising()
-
-    return curves_of
+    return lambda pictures: tone_net(unclear(tone_net, pictures["statistics"])).rising()
 
 
-def highlight_rows(pictures: Rows, curves_of: CurvesOf) -> list[Rows]:
-    """Of the samples of a shard that show some white, in parts: `clues` `[N,CLUES,S,S]`, the stops that
-    curves give white pixels at each place, `given` `[N,1,S,S]`, and those missing, `wanted`; all float16.
-    """
+def showing_white(pictures: Rows) -> list[Rows]:
+    """The samples of a shard that show some white, in parts."""
     white = (white_share(pictures["sdr"].float() / 255) > 0.5).float().mean(dim=(1, 2, 3))
     chosen = ((white > LEAST_WHITE) & (white < MOST_WHITE)).nonzero()[:, 0]
     parts = chosen.split(PART) if len(chosen) else ()
-    return [_rows({name: column[part] for name, column in pictures.items()}, curves_of) for part in parts]
+    return [{name: column[part] for name, column in pictures.items()} for part in parts]
 
 
 @torch.no_grad()
-def _rows(pictures: Rows, curves_of: CurvesOf) -> Rows:
+def highlight_rows(pictures: Rows, curves_of: CurvesOf) -> Rows:
+    """Of samples: `clues` `[N,CLUES,S,S]`, the stops that curves give white pixels at each place, `given`
+    `[N,1,S,S]`, and those missing, `wanted`; all float16.
+    """
     sdr, curves = pictures["sdr"].float() / 255, curves_of(pictures)
     given = curves.cautious_gain(sdr)
     missing = gain_in_stops(pictures["gain_map"]) - given
     share = white_share(sdr)
     missing = missing - mean_of(missing, 1 - share)  # an exposure that the whole picture misses is not ours
-    step = sdr.shape[-1] // HIGHLIGHTS_SIDE
-    in_white = lambda stops: (  # noqa: E731
-        avg_pool2d(share * stops.mean(dim=1, keepdim=True), step) / avg_pool2d(share, step).clamp(min=1e-3)
-    )
     rows = {
         "clues": highlight_clues(sdr, curves.gain(sdr).mean(dim=1, keepdim=True)),
-        "given": in_white(given),
-        "wanted": in_white(missing),
+        "given": mean_in_white(given, share),
+        "wanted": mean_in_white(missing, share),
     }
     return {name: column.half() for name, column in rows.items()}
+
+
+def mean_in_white(stops: Tensor, share: Tensor) -> Tensor:
+    """Mean over the white pixels at each place the net sees, `[N,3,H,W]` to `[N,1,S,S]`."""
+    step = stops.shape[-1] // HIGHLIGHTS_SIDE
+    sums = avg_pool2d(share * stops.mean(dim=1, keepdim=True), step)
+    return sums / avg_pool2d(share, step).clamp(min=1e-3)
 
 
 def mean_of(stops: Tensor, weight: Tensor) -> Tensor:
@@ -118,9 +116,7 @@ def varied(rows: Rows, chosen: Tensor, noise: float) -> Rows:
     if torch.rand(()) < 0.5:
         side = int(torch.randint(LEAST_CROP, HIGHLIGHTS_SIDE, ()))
         top, left = torch.randint(HIGHLIGHTS_SIDE - side + 1, (2,)).tolist()
-        batch = {
-            name: column[..., top : top + side, left : left + side].clone() for name, column in batch.items()
-        }
+        batch = {name: column[..., top : top + side, left : left + side] for name, column in batch.items()}
     off = noise * torch.randn(len(chosen), 1, 1, 1)
     batch["clues"][:, GAIN_CLUE, None] += off / 4 * batch["clues"][:, WHITE_CLUE, None]
     return batch | {"given": batch["given"] + off, "wanted": batch["wanted"] - off}
@@ -161,18 +157,17 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(options.seed)
     inferred = inferred_curves(ToneNet.from_weights(load_file(options.tone_net), str(options.tone_net)))
-    shards = sorted(options.pictures.glob("*.safetensors"))
-    net = HighlightNet(dropout=DROPOUT)
-    for curves_of, noise, share, lr in (
-        (best_curves, BEST_NOISE, 2 / 3, 2e-3),
-        (inferred, INFERRED_NOISE, 1 / 3, 1e-3),
-    ):
-        parts = [part for path in shards for part in highlight_rows(load_file(path), curves_of)]
-        if not parts:
-            raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
-        rows = join(parts)
-        log.info("%d samples with white in them", len(rows["clues"]))
-        fit(net, rows, noise=noise, minutes=share * options.minutes, lr=lr)
+    best, left_over = [], []
+    for path in sorted(options.pictures.glob("*.safetensors")):
+        for pictures in showing_white(load_file(path)):
+            best.append(highlight_rows(pictures, best_curves))
+            left_over.append(highlight_rows(pictures, inferred))
+    if not best:
+        raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
+    net, rows = HighlightNet(dropout=DROPOUT), join(best)
+    log.info("%d samples with white in them", len(rows["clues"]))
+    fit(net, rows, noise=BEST_NOISE, minutes=options.minutes * 2 / 3, lr=2e-3)
+    fit(net, join(left_over), noise=INFERRED_NOISE, minutes=options.minutes / 3, lr=1e-3)
     save_whole(net.state_dict(), options.output, {})
 
 

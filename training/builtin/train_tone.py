@@ -49,14 +49,18 @@ def new_net(statistics: Tensor, *, width: int) -> ToneNet:
     return net
 
 
+def unclear(net: ToneNet, statistics: Tensor) -> Tensor:
+    """Statistics `[N,STATISTICS]` with noise, so that no scene is told by them."""
+    return statistics + STATISTICS_NOISE * net.scale * torch.randn_like(statistics)
+
+
 def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) -> tuple[Tensor, Tensor]:
     """The loss of the chosen samples on a third of their pixels, and its part in dB."""
     pixels = torch.randperm(rows["sdr"].shape[-1])[: PIXELS // 3]
     sdr = rows["sdr"][chosen][..., pixels].float() / 255
     wanted = gain_in_stops(rows["gain_map"][chosen][..., pixels])
     statistics = rows["statistics"][chosen]
-    noise = STATISTICS_NOISE * net.scale * torch.randn_like(statistics) if net.training else 0.0
-    curves: ToneCurves = net(statistics + noise)
+    curves: ToneCurves = net(unclear(net, statistics) if net.training else statistics)
     gain = curves.gain(sdr)
     decibels = picture_error(scale, sdr, gain, wanted).mean()
     highlights = highlight_error(sdr, gain, wanted).mean()

@@ -13,7 +13,7 @@ from torch import Tensor
 from .cache import to_bchw
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import HDR_PEAK, Array, srgb_encode
-from .validation_renderings import PHONES, SMOOTH, phone_pictures, sdr_renderings
+from .validation_renderings import cases_of
 
 HIGHLIGHT_LEVEL, MOST_TRIES = 3.0, 200
 """Light (1.0 = SDR white) that the brightest hundredth of a validation picture exceeds, and how many crops of
@@ -61,10 +61,8 @@ def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, see
         # The views must not change with the other scenes in the folder, hence no counter in the seed.
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
         for index, hdr in enumerate(islice(validation_pictures(panorama, rng, size), views)):
-            smooth = SMOOTH[index % len(SMOOTH)](hdr)
-            for name, sdr in {**sdr_renderings(hdr), "smooth": smooth}.items():
-                yield eight_bit_case(path.stem, name, sdr, hdr)
-            yield eight_bit_case(path.stem, "phone", *phone_pictures(hdr, *PHONES[index % len(PHONES)]))
+            for name, sdr, truth in cases_of(hdr, index):
+                yield eight_bit_case(path.stem, name, sdr, truth)
 
 
 def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 2) -> Iterator[Case]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from .rendering import HDR_PEAK, LUMA, Array, Curve, edge_keeping_blur, srgb_encode
+from .rendering import (
+    HDR_PEAK,
+    Array,
+    Curve,
+    edge_keeping_blur,
+    evened_out,
+    log_shoulder,
+    srgb_encode,
+    with_highlights_rolled_off,
+)
 
 LOG_MU = 5000.0
 SHOULDER_BEND = 8.0
@@ -59,22 +70,21 @@ def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array,
     """A phone's own SDR and HDR picture of a scene `[H,W,3]`: large differences of light evened out,
     highlights rolled off to `top`; for SDR, gain falls from `knee` by what is named.
     """
-    light = np.log2(hdr @ LUMA + 2.0**-8)
-    base = edge_keeping_blur(light, radius=hdr.shape[1] // 16)
-    even = hdr * np.exp2(-0.35 * (base - np.median(base)))[..., None]
+    even = evened_out(hdr, 0.35, radius=hdr.shape[1] // 16)
     even = even / np.quantile(even.max(axis=-1), PHONE_WHITE)
-    level = even.max(axis=-1, keepdims=True)
-    rolled = 0.5 + (top - 0.5) * (1 - np.exp(-np.maximum(level - 0.5, 0) / (top - 0.5)))
-    own = (even * np.where(level < 0.5, 1, rolled / np.maximum(level, 1e-6))).astype(np.float32)
-
-    def shoulder(x: Array) -> Array:
-        rise = np.log1p(SHOULDER_BEND * np.clip((x - knee) / (top - knee), 0, 1)) / np.log1p(SHOULDER_BEND)
-        return np.where(x < knee, x, knee + (1 - knee) * rise)
-
+    own = with_highlights_rolled_off(even, 0.5, top).astype(np.float32)
     if by == "channel":
-        return srgb_encode(shoulder(own)), own
+        return srgb_encode(log_shoulder(own, knee, top, SHOULDER_BEND)), own
     level = np.maximum(own.max(axis=-1, keepdims=True), 1e-6)
     if by == "local":
         around = edge_keeping_blur(np.log2(level[..., 0] + 2.0**-8), radius=hdr.shape[1] // 24)
         level = np.exp2(around)[..., None]
-    return srgb_encode(own * shoulder(level) / level), own
+    return srgb_encode(own * log_shoulder(level, knee, top, SHOULDER_BEND) / level), own
+
+
+def cases_of(hdr: Array, view: int) -> Iterator[tuple[str, Array, Array]]:
+    """Name, SDR picture and truth of every rendering of the view of that number."""
+    for name, sdr in sdr_renderings(hdr).items():
+        yield name, sdr, hdr
+    yield "smooth", SMOOTH[view % len(SMOOTH)](hdr), hdr
+    yield "phone", *phone_pictures(hdr, *PHONES[view % len(PHONES)])
