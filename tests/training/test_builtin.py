@@ -35,6 +35,7 @@ from training.builtin import (
 )
 from training.builtin import sheet as draw_sheet
 from training.builtin.autoencoder import TinyAutoencoder
+from training.builtin.expansion import bt2446_a
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
 from training.builtin.validation_renderings import PHONES, phone_pictures
@@ -206,9 +207,22 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     files = ["--panoramas", str(folder), "--weights", str(tmp_path / "weights"), "--views", "1"]
     evaluate.main([*files, "--output", str(figures)])
     scored = {(row["method"], row["rendering"]) for row in json.loads(figures.read_text())}
-    assert len(scored) == 2 * len(RENDERINGS)
+    assert len(scored) == 3 * len(RENDERINGS)
     draw_sheet.main([*files, "--size", "32", "--output", str(sheet)])
     assert cv2.imread(str(sheet)).shape == (2 * 32, 9 * 32, 3)
+
+
+def test_the_standard_s_expansion_is_undone_by_the_standard_s_tone_mapping():
+    """ITU-R BT.2446-1, section 4: method A from 1,000 to 100 cd/m2, on the luma of a grey."""
+    grey = torch.linspace(0, 1, 257)
+    hdr = bt2446_a(grey.expand(1, 3, 1, -1))[0, 0, 0]
+    perceived = torch.log1p(12.2598 * (hdr / 10) ** (1 / 2.4)) / math.log(13.2598)
+    middle = -1.1510 * perceived**2 + 2.7811 * perceived - 0.6302
+    compressed = torch.where(perceived < 0.7399, 1.0770 * perceived, middle)
+    compressed = torch.where(perceived < 0.9909, compressed, 0.5 * perceived + 0.5)
+    luma = (5.6970**compressed - 1) / 4.6970
+    torch.testing.assert_close(luma**2.4, srgb_to_linear(grey), atol=2e-3, rtol=2e-3)
+    assert hdr[0] == 0 and hdr[-1] == pytest.approx(10, rel=1e-3)
 
 
 def test_every_validation_camera_shows_a_view(folder):

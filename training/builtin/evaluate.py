@@ -1,4 +1,4 @@
-"""Scores the built-in model on scenes it never saw: aligned PU21-PSNR beside the linearised SDR picture."""
+"""Scores the built-in model on scenes it never saw, beside linearised SDR and the standard's expansion."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from gm_core.metrics import (
     pu21_psnr,
 )
 
+from .expansion import bt2446_a
 from .pipeline import BuiltinModel
 from .rendering import HDR_PEAK
 from .validation import Case, plain_cases, validation_cases
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="write all figures as JSON")
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
-    predictors: dict[str, Predictor] = {"linearised SDR": srgb_to_linear}
+    predictors: dict[str, Predictor] = {"linearised SDR": srgb_to_linear, "BT.2446 method A": bt2446_a}
     for steps in options.steps:
         predictors[f"built-in, {steps or model.info.steps} steps"] = lambda sdr, n=steps: model(sdr, steps=n)
     scenes = sorted(options.panoramas.glob("*.hdr"))
