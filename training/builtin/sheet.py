@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
+from gm_core.gain_map import merge_hdr
 from gm_core.metrics import align
 
 from .pipeline import BuiltinModel
@@ -36,9 +37,10 @@ def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
     """SDR, predicted coded map, for every exposure the SDR picture, the prediction and the truth, then the
     prediction's error.
     """
-    hdr = align(model(case.sdr), case.truth)
+    gain_map, spec = model.gain_map(case.sdr), model.info.spec
+    hdr = align(merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=spec), case.truth)
     flat = align(srgb_to_linear(case.sdr), case.truth)
-    coded = model.info.coding.from_gain_map(model.gain_map(case.sdr), spec=model.info.spec)
+    coded = model.info.coding.from_gain_map(gain_map, spec=spec)
     tiles = [case.sdr, coded]
     for stops in STOPS:
         tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
