@@ -1,8 +1,8 @@
 """From the small map that a model painted to the gain map of the whole picture.
 
 The curves that the tone net inferred are averaged with those that the UNet painted and applied to the
-picture's own pixels. Added is what no curve can know: softly, which of two equally bright things is the lamp,
-as the UNet painted it; and how bright clipped areas were, as the highlight net says.
+picture's own pixels. Added is what no curve can know: how bright clipped areas were, as the highlight net
+says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import GainMapError
 from ..gain_coding import GainCoding
 from ..gain_map import limit_darkening
 from ..model_info import GainMapModelInfo
-from ..resample import ROWS_PER_STRIP, box_mean, resized_rows, upsample_gain_map
+from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, white_share
 from .curves import ToneCurves, fit_curves
 from .highlights import HighlightNet, highlight_clues, look_size
@@ -24,8 +24,6 @@ from .statistics import picture_statistics
 
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
-DIFFERENCE_RADIUS, DIFFERENCE_SHARE = 1 / 32, 0.25
-"""Half window, as a share of the short side, and weight of what a map says beyond its tones."""
 
 
 def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
@@ -34,16 +32,6 @@ def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
         torch.lerp(painted.by_channel, inferred.by_channel, INFERRED_SHARE),
         torch.lerp(painted.by_largest, inferred.by_largest, INFERRED_SHARE),
     )
-
-
-def local_differences(gain: Tensor, explained: Tensor) -> Tensor:
-    """What a map `[B,3,h,w]` says beyond its tones: soft and without colour, `[B,1,h,w]` stops.
-
-    In a latent a map is coarse: its fine detail is noise and its colour differences are tints.
-    """
-    rest = (gain - explained).mean(dim=1, keepdim=True)
-    radius = max(1, round(min(rest.shape[-2:]) * DIFFERENCE_RADIUS))
-    return DIFFERENCE_SHARE * box_mean(rest, radius)
 
 
 def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
@@ -118,16 +106,13 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     span = coding.log2_max - coding.log2_min
     seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
-    painted = fit_curves(seen, gain)
-    curves = tone_consensus(painted, net(picture_statistics(sdr))).rising()
-    local = local_differences(gain, painted.gain(seen))
+    curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
     beyond = highlight_stops(net.highlights, sdr, curves)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
-        soft, bright = (resized_rows(x, top, strip.shape[-2], height, width) for x in (local, beyond))
-        white = white_share(strip)
-        stops = gain_with_highlights(curves, strip, white * bright) + (1 - white) * soft
+        bright = white_share(strip) * resized_rows(beyond, top, strip.shape[-2], height, width)
+        stops = gain_with_highlights(curves, strip, bright)
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)
