@@ -117,6 +117,15 @@ def test_a_phone_shows_any_scene_in_its_own_range_and_saves_a_picture(seed):
     assert sdr.shape == hdr.shape and 0 <= sdr.min() and sdr.max() <= 1
 
 
+@given(seed=st.integers(0, 10_000))
+def test_a_grey_gain_map_keeps_hues(seed):
+    rng = np.random.default_rng(seed)
+    hdr = np.exp(rng.normal(-1, 2, (16, 16, 3))).astype(np.float32)
+    gain = hdr / rendering.gain_mapped(rng, hdr)
+    np.testing.assert_allclose(gain, gain[..., :1].repeat(3, axis=-1), rtol=1e-4)
+    assert gain.min() > 0 and gain.max() > gain.min()
+
+
 def test_coding_is_that_of_gm_core():
     stops = np.linspace(samples.LOG2_MIN, samples.LOG2_MAX, 50, dtype=np.float32)
     spec = GainMapSpec(qmax=2**samples.LOG2_MAX - 1)

@@ -18,6 +18,8 @@ Curve = Callable[[Array], Array]
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 HDR_PEAK = 100.0
+FEW_BRIGHT = 0.15
+"""Share of scenes of which next to nothing lies above white."""
 ANCHOR_STEP, ANCHOR_ROUNDS = 2, 6
 """Every n-th pixel in which the exposure is sought, and steps of the search."""
 
@@ -120,11 +122,19 @@ def spline_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     return lambda x: np.interp(np.log2(np.maximum(x, 2.0**-12)), fine, smooth)
 
 
+def shoulder(rng: np.random.Generator, hdr: Array) -> Curve:
+    """To linear display light: tones as they are up to a knee, above it a logarithm that reaches white at the
+    picture's maximum.
+    """
+    knee, top = rng.uniform(0.1, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
+    bend = 2 ** rng.uniform(-1, 5)
+    return lambda x: log_shoulder(x, knee, top, bend)
+
+
 def shoulder_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """Tones as they are up to a knee, above it a logarithm that reaches white at the picture's maximum."""
-    knee, top = rng.uniform(0.2, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
-    bend, encode = 2 ** rng.uniform(-1, 5), encoding(rng)
-    return lambda x: encode(log_shoulder(x, knee, top, bend))
+    """A phone's `shoulder`, encoded."""
+    tone, encode = shoulder(rng, hdr), encoding(rng)
+    return lambda x: encode(tone(x))
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
@@ -146,10 +156,11 @@ def expose_plainly(rng: np.random.Generator, scene: Array) -> Array:
 
 
 def expose(rng: np.random.Generator, scene: Array) -> Array:
-    """Scales a scene so that 0.1 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`: few bright
-    pixels are small lamps and glints, not nothing.
+    """Scales a scene so that 0.5 % to 30 % of it lies above 1.0 = white, and clips at `HDR_PEAK`. At times it
+    is only 0.1 % to 0.5 %: few bright pixels are small lamps and glints, not nothing.
     """
-    share = np.exp(rng.uniform(np.log(0.001), np.log(0.30)))
+    least, most = (0.001, 0.005) if rng.random() < FEW_BRIGHT else (0.005, 0.30)
+    share = np.exp(rng.uniform(np.log(least), np.log(most)))
     white = float(np.quantile(scene.max(axis=-1), 1 - share))
     return np.clip(scene / max(white, 1e-6), 0, HDR_PEAK).astype(np.float32)
 
@@ -216,11 +227,26 @@ def saturate(rng: np.random.Generator, sdr: Array) -> Array:
     return np.clip(luma + (sdr - luma) * rng.uniform(0.8, 1.25), 0, 1)
 
 
+def gain_mapped(rng: np.random.Generator, hdr: Array) -> Array:
+    """Linear display light that one gain a pixel brings back to `hdr`, as the grey gain maps of most phones
+    hold it: by the pixel's largest channel, its luminance, the light around, or something between.
+    """
+    level = hdr.max(axis=-1) if rng.random() < 0.5 else hdr @ LUMA
+    own = np.log2(level + 2.0**-8)
+    around = edge_keeping_blur(own, radius=int(rng.uniform(0.01, 0.12) * hdr.shape[1]) + 1)
+    share = np.clip(rng.uniform(-0.8, 1.8), 0, 1)
+    level = np.exp2(own + share * (around - own))[..., None]
+    return hdr * shoulder(rng, hdr)(level) / level
+
+
 def phone_sdr(rng: np.random.Generator, hdr: Array) -> Array:
     """The SDR picture that a phone saves beside its own HDR picture, undamaged as in `render_sdr`."""
-    if rng.random() < 0.3:
+    kind = rng.random()
+    if kind < 0.2:
         return render_sdr(rng, hdr)
     seen = local_compression(rng, hdr) if rng.random() < 0.4 else hdr
+    if kind < 0.7:
+        return finish(rng, encoding(rng)(gain_mapped(rng, seen)))
     return finish(rng, apply_curve(rng, seen, shoulder_curve(rng, seen), coupled=0.7))
 
 

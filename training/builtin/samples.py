@@ -35,7 +35,7 @@ PLAIN_SHARE, PLAIN_CURVES = 0.06, 0.6
 """Share of samples with nothing above white, without which a picture that clips nothing would pass for a
 compressed one; and of those the least share that keep their tones as they are.
 """
-DRAWN_SHARE, PHONE_SHARE = 0.04, 0.12
+DRAWN_SHARE, PHONE_SHARE = 0.04, 0.18
 """Share of samples that are drawn, and of those that a phone made."""
 PRINTED_SHARE, PLAIN_PRINTED_SHARE = 0.06, 0.3
 """Share of scenes with a printed sheet in them, and of scenes of little range."""
