@@ -173,8 +173,18 @@ def local_compression(rng: np.random.Generator, hdr: Array) -> Array:
 
 def evened_out(hdr: Array, strength: float, *, radius: int) -> Array:
     """Differences of light between areas larger than `radius` pixels, less by a share of `strength`."""
-    base = edge_keeping_blur(np.log2(hdr @ LUMA + 2.0**-8), radius=radius)
+    base = stops_around(hdr @ LUMA, radius=radius)
     return hdr * np.exp2(-strength * (base - np.median(base)))[..., None]
+
+
+def stops_around(light: Array, *, radius: int) -> Array:
+    """log2 of the light `[H,W]` that is around each pixel, up to the next edge."""
+    return edge_keeping_blur(in_stops(light), radius=radius)
+
+
+def in_stops(light: Array) -> Array:
+    """log2 of light, black at -8."""
+    return np.log2(light + 2.0**-8)
 
 
 def edge_keeping_blur(picture: Array, *, radius: int, edge: float = 1.0) -> Array:
@@ -232,8 +242,7 @@ def gain_mapped(rng: np.random.Generator, hdr: Array) -> Array:
     hold it: by the pixel's largest channel, its luminance, the light around, or something between.
     """
     level = hdr.max(axis=-1) if rng.random() < 0.5 else hdr @ LUMA
-    own = np.log2(level + 2.0**-8)
-    around = edge_keeping_blur(own, radius=int(rng.uniform(0.01, 0.12) * hdr.shape[1]) + 1)
+    own, around = in_stops(level), stops_around(level, radius=int(rng.uniform(0.01, 0.12) * hdr.shape[1]) + 1)
     share = np.clip(rng.uniform(-0.8, 1.8), 0, 1)
     level = np.exp2(own + share * (around - own))[..., None]
     return hdr * shoulder(rng, hdr)(level) / level

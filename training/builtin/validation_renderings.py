@@ -10,10 +10,10 @@ from .rendering import (
     HDR_PEAK,
     Array,
     Curve,
-    edge_keeping_blur,
     evened_out,
     log_shoulder,
     srgb_encode,
+    stops_around,
     with_highlights_rolled_off,
 )
 
@@ -77,8 +77,7 @@ def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array,
         return srgb_encode(log_shoulder(own, knee, top, SHOULDER_BEND)), own
     level = np.maximum(own.max(axis=-1, keepdims=True), 1e-6)
     if by == "local":
-        around = edge_keeping_blur(np.log2(level[..., 0] + 2.0**-8), radius=hdr.shape[1] // 24)
-        level = np.exp2(around)[..., None]
+        level = np.exp2(stops_around(level[..., 0], radius=hdr.shape[1] // 24))[..., None]
     return srgb_encode(own * log_shoulder(level, knee, top, SHOULDER_BEND) / level), own
 
 
