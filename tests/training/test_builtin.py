@@ -219,6 +219,11 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     assert len(scored) == 3 * len(RENDERINGS)
     draw_sheet.main([*files, "--size", "32", "--output", str(sheet)])
     assert cv2.imread(str(sheet)).shape == (2 * 32, 9 * 32, 3)
+    pictures = tmp_path / "ordinary"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "wide.png"), np.full((40, 70, 3), 128, np.uint8))
+    draw_sheet.main(["--pictures", str(pictures), *files[2:4], "--size", "32", "--output", str(sheet)])
+    assert cv2.imread(str(sheet)).shape == (32, 6 * 32, 3)
 
 
 def test_the_standard_s_expansion_is_undone_by_the_standard_s_tone_mapping():

@@ -60,7 +60,7 @@ def _ground(rng: np.random.Generator, side: int) -> Array:
     """Paper, a dark screen, a colour, or a gradient between two."""
     kind = rng.random()
     if kind < 0.45:
-        return np.full((side, side, 3), rng.integers(232, 256), np.uint8)
+        return np.full((side, side, 3), 255 if kind < 0.25 else rng.integers(232, 256), np.uint8)
     if kind < 0.55:
         return np.full((side, side, 3), rng.integers(0, 48), np.uint8)
     if kind < 0.75:

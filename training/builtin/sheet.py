@@ -14,7 +14,9 @@ from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
 from gm_core.gain_map import merge_hdr
 from gm_core.metrics import align
 
+from .cache import to_bchw
 from .pipeline import BuiltinModel
+from .samples import load_photo
 from .validation import Case, validation_cases
 
 STOPS, WORST = (-2, -4), 2.0
@@ -41,16 +43,37 @@ def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
     hdr = align(merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=spec), case.truth)
     flat = align(srgb_to_linear(case.sdr), case.truth)
     coded = model.info.coding.from_gain_map(gain_map, spec=spec)
-    tiles = [case.sdr, coded]
-    for stops in STOPS:
-        tiles += [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for picture in (flat, hdr, case.truth)]
-    tiles.append(error_map(hdr, case.truth))
+    tiles = [case.sdr, coded, *darker(flat, hdr, case.truth), error_map(hdr, case.truth)]
     return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
+
+
+def row_without_truth(model: BuiltinModel, sdr: Tensor, size: int) -> np.ndarray:
+    """SDR, predicted coded map, for every exposure the SDR picture and the prediction."""
+    gain_map, spec = model.gain_map(sdr), model.info.spec
+    coded = model.info.coding.from_gain_map(gain_map, spec=spec)
+    hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
+    tiles = [sdr, coded, *darker(srgb_to_linear(sdr), hdr)]
+    return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
+
+
+def darker(*pictures: Tensor) -> list[Tensor]:
+    """Linear pictures at every exposure, display-encoded."""
+    return [linear_to_srgb((picture * 2.0**stops).clamp(0, 1)) for stops in STOPS for picture in pictures]
+
+
+def load_square(path: Path) -> Tensor:
+    """The middle of a picture file, `[1,3,S,S]` display-encoded."""
+    picture = load_photo(path)
+    side = min(picture.shape[:2])
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    return to_bchw(picture[top : top + side, left : left + side])[None] / 255
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--panoramas", type=Path, required=True, help="folder of validation .hdr files")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--panoramas", type=Path, help="folder of validation .hdr files")
+    source.add_argument("--pictures", type=Path, help="folder of pictures whose truth nobody knows")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--renderings", nargs="+", default=["clip", "log"])
     parser.add_argument("--views", type=int, default=1)
@@ -58,8 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="picture file, .jpg or .png")
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
-    scenes = sorted(options.panoramas.glob("*.hdr"))
-    with torch.no_grad():
+    if options.pictures:
+        files = sorted(options.pictures.iterdir())
+        rows = [row_without_truth(model, load_square(file), options.size) for file in files]
+    else:
+        scenes = sorted(options.panoramas.glob("*.hdr"))
         rows = [
             row(model, case, options.size)
             for case in validation_cases(scenes, views=options.views)
