@@ -68,7 +68,7 @@ class GainSource(Protocol):
 
 
 class AnalyticSource:
-    """METHOD's closed form: what an ideal Stage 1 VAE would say without exposure damage."""
+    """The closed form of Stage 1's objective: what an ideal VAE would say without exposure damage."""
 
     operator = "fix_mulog_tmo"
 

@@ -52,9 +52,8 @@ SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
 }
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 
-# (scaled input, timestep [B]) -> prediction, all [B,4,h,w]; the second also takes the clean SDR latent.
+# (scaled input, timestep [B]) -> prediction [B,4,h,w]; the input of a gain-map network is `gm_unet_input`'s.
 Network = Callable[[Tensor, Tensor], Tensor]
-GainMapNetwork = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | None = None) -> Any:
@@ -90,7 +89,7 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
 
 @torch.no_grad()
 def sample_gain_map(
-    gm_network: GainMapNetwork, condition: Tensor, noise: Tensor, scheduler: Any, steps: int, seed: int = 0
+    gm_network: Network, condition: Tensor, noise: Tensor, scheduler: Any, steps: int, seed: int = 0
 ) -> Tensor:
     """Gain-map latent [B,4,h,w] of finished SDR latents.
 
@@ -111,7 +110,7 @@ def sample_gain_map(
 @torch.no_grad()
 def sample_dual(
     sdr_network: Network,
-    gm_network: GainMapNetwork,
+    gm_network: Network,
     noise: Tensor,
     scheduler: Any,
     steps: int,

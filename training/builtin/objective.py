@@ -3,7 +3,7 @@
 Three errors are added. The error of the latents keeps them on the decoder's ground. The error of the HDR
 picture, at a quarter of the size, in perceptually uniform units and after the best exposure, is what a viewer
 sees; its logarithm is taken per picture, as PSNR does: a picture whose tone curve can't be known must not
-drown those that can be got exactly right. The error of highlights counts their stops, however few they are.
+drown those that can be got exactly right. The error of highlights counts their light, however few they are.
 """
 
 from __future__ import annotations

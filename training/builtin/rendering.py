@@ -77,7 +77,7 @@ def displayed(rng: np.random.Generator, tone: Curve) -> Curve:
 
 
 def sigmoid_curve(rng: np.random.Generator, hdr: Array) -> Curve:
-    """The camera response of METHOD's exposure model (Eilertsen et al.), n and sigma over a wider range."""
+    """The camera response of `gm_core.exposure` (Eilertsen et al. 2017), n and sigma over a wider range."""
     n, sigma = rng.uniform(0.45, 1.1), rng.uniform(0.3, 1.6)
     gain = 2 ** rng.uniform(-1.0, 2.0)
     return lambda x: np.clip((1 + sigma) * (x * gain) ** n / ((x * gain) ** n + sigma), 0, 1)
