@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +22,12 @@ from training.export import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .cache import add_scene_arguments, load_scenes, picture_rows, render_batch
+from .loop import timed_steps
 from .unet import make_unet, text_context
 
 log = logging.getLogger(__name__)
+WARMUP, LOG_EVERY = 20, 20
+"""Steps in which the learning rate rises, and between two lines of the log."""
 Painter = Callable[[Tensor], Tensor]
 """SDR latents to the gain-map latents that the trained UNet makes of them."""
 
@@ -74,10 +76,9 @@ def train(options: argparse.Namespace) -> None:
         student.load_exported(options.resume)
     paint = one_step_painter(options.unet) if options.unet else None
     optimiser = torch.optim.Adam(student.parameters(), lr=options.lr)
-    start, step, running = time.monotonic(), 0, 0.0
-    while (progress := (time.monotonic() - start) / (60 * options.minutes)) < 1:
-        for group in optimiser.param_groups:
-            group["lr"] = options.lr * min((step + 1) / 20, 1) * (1 - progress)
+    running = 0.0
+    for step, progress in timed_steps(options.minutes):
+        optimiser.param_groups[0]["lr"] = options.lr * min((step + 1) / WARMUP, 1) * (1 - progress)
         rows = picture_rows(render_batch(scenes, options.seed, step, range(options.batch)))
         sdr, coded = (rows[name].float() / 255 for name in ("sdr", "gain_map"))
         with torch.autocast("cpu", torch.bfloat16):
@@ -85,9 +86,9 @@ def train(options: argparse.Namespace) -> None:
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        step, running = step + 1, running + float(loss.detach())
-        if step % 20 == 0:
-            log.info("step %d  %.0f %%  loss %.4f", step, 100 * progress, running / 20)
+        running += float(loss.detach())
+        if step % LOG_EVERY == LOG_EVERY - 1:
+            log.info("step %d  %.0f %%  loss %.4f", step + 1, 100 * progress, running / LOG_EVERY)
             running = 0.0
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_whole(student.state_for_comfyui(), options.output, {})
