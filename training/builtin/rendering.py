@@ -17,6 +17,7 @@ Curve = Callable[[Array], Array]
 """Scene light (linear, 1.0 = white) to display-encoded [0,1], elementwise and monotone."""
 
 LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+"""Luminance weights of BT.709, rounded as the standard prints them: other digits would be other samples."""
 HDR_PEAK = 100.0
 FEW_BRIGHT = 0.15
 """Share of scenes of which next to nothing lies above white."""
@@ -227,9 +228,14 @@ def apply_curve(rng: np.random.Generator, hdr: Array, curve: Curve, *, coupled: 
     if rng.random() >= coupled:
         return per_channel
     coupling = 1.0 if rng.random() < 0.4 else rng.uniform(0, 1)
-    level = hdr.max(axis=-1, keepdims=True) if rng.random() < 0.4 else (hdr @ LUMA)[..., None]
+    level = largest_or_luminance(rng, hdr, 0.4)[..., None]
     chroma = (hdr / np.maximum(level, 1e-6)) ** (rng.uniform(0.6, 1.0) / 2.2)
     return np.clip((1 - coupling) * per_channel + coupling * np.clip(curve(level) * chroma, 0, 1), 0, 1)
+
+
+def largest_or_luminance(rng: np.random.Generator, hdr: Array, largest: float) -> Array:
+    """A pixel's level `[H,W]`: its largest channel with a probability of `largest`, else its luminance."""
+    return hdr.max(axis=-1) if rng.random() < largest else hdr @ LUMA
 
 
 def saturate(rng: np.random.Generator, sdr: Array) -> Array:
@@ -241,7 +247,7 @@ def gain_mapped(rng: np.random.Generator, hdr: Array) -> Array:
     """Linear display light that one gain a pixel brings back to `hdr`, as the grey gain maps of most phones
     hold it: by the pixel's largest channel, its luminance, the light around, or something between.
     """
-    level = hdr.max(axis=-1) if rng.random() < 0.5 else hdr @ LUMA
+    level = largest_or_luminance(rng, hdr, 0.5)
     own, around = in_stops(level), stops_around(level, radius=int(rng.uniform(0.01, 0.12) * hdr.shape[1]) + 1)
     share = np.clip(rng.uniform(-0.8, 1.8), 0, 1)
     level = np.exp2(own + share * (around - own))[..., None]
