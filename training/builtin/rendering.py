@@ -12,6 +12,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from gm_core.gain_map import GainMapSpec
+
 Array = np.ndarray
 Curve = Callable[[Array], Array]
 """Scene light (linear, 1.0 = white) to display-encoded [0,1], elementwise and monotone."""
@@ -303,9 +305,10 @@ def damage(rng: np.random.Generator, sdr: Array) -> Array:
     return codes
 
 
-def log_gain(sdr: Array, hdr: Array, offset: float = 1 / 64) -> Array:
-    """Per-channel gain in stops of Eq. (1), `log2((hdr + offset) / (sdr^2.2 + offset))`."""
-    return np.log2((hdr + offset) / (np.clip(sdr, 0, 1) ** 2.2 + offset))
+def log_gain(sdr: Array, hdr: Array) -> Array:
+    """Per-channel gain in stops of Eq. (1), `log2((hdr + offset) / (sdr^gamma + offset))`."""
+    eq1 = GainMapSpec()
+    return np.log2((hdr + eq1.offset) / (np.clip(sdr, 0, 1) ** eq1.gamma + eq1.offset))
 
 
 def anchor_midtones(sdr: Array, hdr: Array) -> Array:
