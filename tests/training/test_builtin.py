@@ -249,6 +249,21 @@ def test_every_validation_camera_shows_a_view(folder):
     assert all(mean(white[name]) < mean(white["clip"]) for name in ("log", "smooth", "phone"))
 
 
+def test_a_validation_camera_shows_the_same_whether_others_are_asked_for_or_not(folder):
+    some = {"size": 64, "views": 2}
+    every = validation.validation_cases([folder / "sky.hdr"], **some)
+    alone = list(validation.validation_cases([folder / "sky.hdr"], renderings=["smooth"], **some))
+    assert [case.rendering for case in alone] == ["smooth"] * 2
+    for found, wanted in zip(alone, (case for case in every if case.rendering == "smooth"), strict=True):
+        assert torch.equal(found.sdr, wanted.sdr) and torch.equal(found.truth, wanted.truth)
+
+
+def test_a_sheet_of_an_unknown_camera_is_refused(folder, capsys):
+    with pytest.raises(SystemExit):
+        draw_sheet.main(["--panoramas", str(folder), "--renderings", "lgo", "--output", "sheet.png"])
+    assert "lgo" in capsys.readouterr().err
+
+
 def test_a_phone_gives_dark_tones_no_gain():
     hdr = np.exp(np.random.default_rng(0).uniform(-5, 3, (64, 64, 3))).astype(np.float32)
     for top, knee, by in PHONES:

@@ -18,6 +18,7 @@ from .cache import to_bchw
 from .pipeline import BuiltinModel
 from .samples import load_photo
 from .validation import Case, validation_cases
+from .validation_renderings import RENDERINGS
 
 STOPS, WORST = (-2, -4), 2.0
 
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     source.add_argument("--panoramas", type=Path, help="folder of validation .hdr files")
     source.add_argument("--pictures", type=Path, help="folder of pictures whose truth nobody knows")
     parser.add_argument("--weights", type=Path, default=Path("weights"))
-    parser.add_argument("--renderings", nargs="+", default=["clip", "log"])
+    parser.add_argument("--renderings", nargs="+", choices=RENDERINGS, default=["clip", "log"])
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--output", type=Path, required=True, help="picture file, .jpg or .png")
@@ -86,11 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
         rows = [row_without_truth(model, load_square(file), options.size) for file in files]
     else:
         scenes = sorted(options.panoramas.glob("*.hdr"))
-        rows = [
-            row(model, case, options.size)
-            for case in validation_cases(scenes, views=options.views)
-            if case.rendering in options.renderings
-        ]
+        cases = validation_cases(scenes, renderings=options.renderings, views=options.views)
+        rows = [row(model, case, options.size) for case in cases]
     cv2.imwrite(str(options.output), np.concatenate(rows)[..., ::-1])
 
 

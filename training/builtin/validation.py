@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from .cache import to_bchw
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import HDR_PEAK, Array, srgb_encode
-from .validation_renderings import cases_of
+from .validation_renderings import RENDERINGS
 
 HIGHLIGHT_LEVEL, MOST_TRIES = 3.0, 200
 """Light (1.0 = SDR white) that the brightest hundredth of a validation picture exceeds, and how many crops of
@@ -55,14 +55,23 @@ def validation_pictures(panorama: Array, rng: np.random.Generator, size: int) ->
             yield hdr.astype(np.float32)
 
 
-def validation_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 1) -> Iterator[Case]:
-    """`views` crops of every scene (fewer, where it has less) in every rendering."""
+def validation_cases(
+    scenes: list[Path],
+    *,
+    renderings: Iterable[str] = tuple(RENDERINGS),
+    size: int = 512,
+    views: int = 6,
+    seed: int = 1,
+) -> Iterator[Case]:
+    """`views` crops of every scene (fewer, where it has less) in each of the renderings, names in
+    `RENDERINGS`.
+    """
     for path in scenes:
         # The views must not change with the other scenes in the folder, hence no counter in the seed.
         rng, panorama = np.random.default_rng([seed, len(path.stem)]), load_panorama(path)
         for index, hdr in enumerate(islice(validation_pictures(panorama, rng, size), views)):
-            for name, sdr, truth in cases_of(hdr, index):
-                yield eight_bit_case(path.stem, name, sdr, truth)
+            for name in renderings:
+                yield eight_bit_case(path.stem, name, *RENDERINGS[name](hdr, index))
 
 
 def plain_cases(scenes: list[Path], *, size: int = 512, views: int = 6, seed: int = 2) -> Iterator[Case]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,6 +21,21 @@ LOG_MU = 5000.0
 SHOULDER_BEND = 8.0
 PHONE_WHITE = 0.78
 """Share of a view that a phone leaves below SDR white in its HDR picture."""
+
+
+def log_curve(hdr: Array) -> Array:
+    """A mu-law up to the brightest light there is."""
+    return np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU)
+
+
+def shoulder_curve(hdr: Array) -> Array:
+    """A shoulder that clips, with more contrast."""
+    return srgb_encode(np.minimum(1.25 * hdr / (hdr + 0.35), 1.0) ** 1.15)
+
+
+def camera_curve(hdr: Array) -> Array:
+    """A camera's sigmoid, clipped and brightened."""
+    return np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0) ** 0.9
 
 
 def drago_curve(hdr: Array) -> Array:
@@ -54,18 +69,6 @@ falls: the pixel's largest channel, every channel for itself, or the light aroun
 """
 
 
-def sdr_renderings(hdr: Array) -> dict[str, Array]:
-    """Four renderings of a scene `[H,W,3]` that clip (`clip`, `curve`, `camera`) or compress (`log`)."""
-    shoulder = 1.25 * hdr / (hdr + 0.35)
-    camera = np.minimum(1.6 * hdr**0.75 / (hdr**0.75 + 0.6), 1.0)
-    return {
-        "clip": srgb_encode(hdr),
-        "log": np.log1p(LOG_MU * hdr / HDR_PEAK) / np.log1p(LOG_MU),
-        "curve": srgb_encode(np.minimum(shoulder, 1.0) ** 1.15),
-        "camera": camera**0.9,
-    }
-
-
 def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array, Array]:
     """A phone's own SDR and HDR picture of a scene `[H,W,3]`: large differences of light evened out,
     highlights rolled off to `top`; for SDR, gain falls from `knee` by what is named.
@@ -81,9 +84,13 @@ def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array,
     return srgb_encode(own * log_shoulder(level, knee, top, SHOULDER_BEND) / level), own
 
 
-def cases_of(hdr: Array, view: int) -> Iterator[tuple[str, Array, Array]]:
-    """Name, SDR picture and truth of every rendering of the view of that number."""
-    for name, sdr in sdr_renderings(hdr).items():
-        yield name, sdr, hdr
-    yield "smooth", SMOOTH[view % len(SMOOTH)](hdr), hdr
-    yield "phone", *phone_pictures(hdr, *PHONES[view % len(PHONES)])
+Rendering = Callable[[Array, int], tuple[Array, Array]]
+"""A view `[H,W,3]` and its number to its SDR picture and to the HDR picture that is the truth of it."""
+RENDERINGS: dict[str, Rendering] = {
+    "clip": lambda hdr, view: (srgb_encode(hdr), hdr),
+    "log": lambda hdr, view: (log_curve(hdr), hdr),
+    "curve": lambda hdr, view: (shoulder_curve(hdr), hdr),
+    "camera": lambda hdr, view: (camera_curve(hdr), hdr),
+    "smooth": lambda hdr, view: (SMOOTH[view % len(SMOOTH)](hdr), hdr),
+    "phone": lambda hdr, view: phone_pictures(hdr, *PHONES[view % len(PHONES)]),
+}
