@@ -264,6 +264,12 @@ def test_a_sheet_of_an_unknown_camera_is_refused(folder, capsys):
     assert "lgo" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [cache.main, evaluate.main, draw_sheet.main])
+def test_a_folder_without_panoramas_is_named(command, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: no panorama"):
+        command(["--panoramas", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
 def test_a_phone_gives_dark_tones_no_gain():
     hdr = np.exp(np.random.default_rng(0).uniform(-5, 3, (64, 64, 3))).astype(np.float32)
     for top, knee, by in PHONES:

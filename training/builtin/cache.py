@@ -19,6 +19,7 @@ from torch import Tensor
 from gm_core.tone.statistics import picture_statistics
 from training.export import save_whole
 
+from .panoramas import find_panoramas
 from .samples import KEPT_SIDE, LOG2_MAX, LOG2_MIN, Sample, Scenes, make_sample, shrink
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_scenes(options: argparse.Namespace, **shares: float) -> Scenes:
     photos = sorted(options.photos.glob("*.jpg")) if options.photos else []
-    return Scenes(sorted(options.panoramas.glob("*.hdr")), photos, **shares)
+    return Scenes(find_panoramas(options.panoramas), photos, **shares)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from gm_core.metrics import (
 )
 
 from .expansion import bt2446_a
+from .panoramas import find_panoramas
 from .pipeline import BuiltinModel
 from .rendering import HDR_PEAK
 from .validation import Case, plain_cases, validation_cases
@@ -115,11 +116,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jod", action="store_true", help="ColorVideoVDP as well (pip install cvvdp)")
     parser.add_argument("--output", type=Path, help="write all figures as JSON")
     options = parser.parse_args(arguments)
-    model = BuiltinModel.load(options.weights)
+    scenes, model = find_panoramas(options.panoramas), BuiltinModel.load(options.weights)
     predictors: dict[str, Predictor] = {"linearised SDR": srgb_to_linear, "BT.2446 method A": bt2446_a}
     for steps in options.steps:
         predictors[f"built-in, {steps or model.info.steps} steps"] = lambda sdr, n=steps: model(sdr, steps=n)
-    scenes = sorted(options.panoramas.glob("*.hdr"))
     jod = color_video_vdp() if options.jod else None
     rows = evaluate(predictors, list(validation_cases(scenes, views=options.views)), jod)
     for figure in (*FIGURES, "jod") if jod else FIGURES:

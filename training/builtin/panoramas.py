@@ -25,6 +25,20 @@ class View:
     fov: float
 
 
+def find_panoramas(folder: Path) -> list[Path]:
+    """The .hdr files of a folder, by name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted(folder.glob("*.hdr"))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder}: no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
+        )
+    return found
+
+
 def load_panorama(path: str | Path) -> Array:
     """Reads a Radiance .hdr (or any format OpenCV reads as float) as `[H,W,3]` linear BT.709 float32, RGB
     order.

@@ -72,10 +72,6 @@ class Scenes:
     """
 
     def __init__(self, panoramas: list[Path], photos: list[Path], *, photo_share: float = 0.15) -> None:
-        if not panoramas:
-            raise FileNotFoundError(
-                "no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
-            )
         self.panoramas = [load_panorama(path) for path in panoramas]
         self.photos = [load_photo(path) for path in photos]
         self.photo_share = photo_share if photos else 0.0

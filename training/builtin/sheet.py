@@ -15,6 +15,7 @@ from gm_core.gain_map import merge_hdr
 from gm_core.metrics import align
 
 from .cache import to_bchw
+from .panoramas import find_panoramas
 from .pipeline import BuiltinModel
 from .samples import load_photo
 from .validation import Case, validation_cases
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         files = sorted(options.pictures.iterdir())
         rows = [row_without_truth(model, load_square(file), options.size) for file in files]
     else:
-        scenes = sorted(options.panoramas.glob("*.hdr"))
+        scenes = find_panoramas(options.panoramas)
         cases = validation_cases(scenes, renderings=options.renderings, views=options.views)
         rows = [row(model, case, options.size) for case in cases]
     cv2.imwrite(str(options.output), np.concatenate(rows)[..., ::-1])
