@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from gm_core.codecs.exr import decode_exr
+from gm_core.color import luminance
 
 WHITE_NITS = 203.0
-BT709_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-
-
-@dataclass(frozen=True)
-class Brightness:
-    """Highest luminance of a picture, 1.0 = SDR white."""
-
-    peak: float
-
-    @property
-    def nits(self) -> float:
-        return self.peak * WHITE_NITS
-
-    @property
-    def stops(self) -> float:
-        """Stops above SDR white, 0 for a picture that does not reach it."""
-        return max(0.0, math.log2(max(self.peak, 1.0)))
-
-    def __str__(self) -> str:
-        return f"peak {self.nits:.0f} nits, {self.stops:.1f} stops above SDR white"
 
 
 def read_exr(path: Path) -> np.ndarray:
@@ -38,5 +19,7 @@ def read_exr(path: Path) -> np.ndarray:
     return decode_exr(path.read_bytes()).hdr
 
 
-def brightness(hdr: np.ndarray) -> Brightness:
-    return Brightness(peak=float((hdr @ BT709_LUMINANCE).max()))
+def brightness(hdr: np.ndarray) -> str:
+    """The highest luminance of a picture [H,W,3], linear BT.709, 1.0 = SDR white, in words."""
+    peak = float(luminance(torch.from_numpy(hdr).movedim(-1, 0)[None]).max())
+    return f"peak {peak * WHITE_NITS:.0f} nits, {math.log2(max(peak, 1.0)):.1f} stops above SDR white"

@@ -40,7 +40,7 @@ def convert(server: Server, job: Job, prefix: str, step: Step) -> list[str]:
     result = run_workflow(server, workflow, step.show)
     for node, target in job.files().items():
         publish(result.file(node), target)
-    step.finish(str(brightness(read_exr(result.file("GMHDRSaveEXR")))))
+    step.finish(brightness(read_exr(result.file("GMHDRSaveEXR"))))
     for files in result.files.values():
         for path in files:
             path.unlink()
