@@ -15,6 +15,8 @@ from torch import Tensor
 from .color import apply_matrix, linear_to_srgb, luminance, rgb_to_rgb
 from .gain_map import GainMapSpec, extract_gain_map
 
+MU = 500.0
+"""Constant of the paper's mu-law."""
 # An infinite pixel must not turn the quotients of the curves into NaN.
 _BRIGHTEST = 65504.0
 # One colour per stop above SDR white: blue, cyan, green, yellow, orange, red, magenta.
@@ -39,9 +41,9 @@ def linear_scale_tmo(hdr: Tensor, *, qmax: float) -> Tensor:
     return hdr.float() / (qmax + 1)
 
 
-def fix_mulog_tmo(hdr: Tensor, *, qmax: float, mu: float = 500.0) -> Tensor:
+def fix_mulog_tmo(hdr: Tensor, *, qmax: float) -> Tensor:
     """Brightness-aware compression by a mu-law curve, the paper's choice; [0, 1]."""
-    return (torch.log1p(mu / (qmax + 1) * hdr.float()) / math.log1p(mu)).clamp(0, 1)
+    return (torch.log1p(MU / (qmax + 1) * hdr.float()) / math.log1p(MU)).clamp(0, 1)
 
 
 STAGE1_OPERATORS: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
@@ -61,7 +63,7 @@ def gamut_reduce(compressed: Tensor) -> Tensor:
     return apply_matrix(compressed, rgb_to_rgb("bt2020", "bt709")).clamp(0, 1)
 
 
-def analytic_gain_map(sdr: Tensor, *, spec: GainMapSpec, mu: float = 500.0) -> Tensor:
+def analytic_gain_map(sdr: Tensor, *, spec: GainMapSpec) -> Tensor:
     """Per-pixel minimiser of the Stage 1 reconstruction loss with `fix_mulog_tmo`.
 
     The HDR that Eq. (1) makes of it is to be read as BT.2020.
@@ -69,13 +71,12 @@ def analytic_gain_map(sdr: Tensor, *, spec: GainMapSpec, mu: float = 500.0) -> T
     Args:
         sdr: [B,3,H,W] display-encoded BT.709, clamped to [0, 1].
         spec: constants of Eq. (1).
-        mu: constant of the mu-law.
 
     Returns:
         Gain map [B,3,H,W] in [0, 1].
     """
     reduced = apply_matrix(sdr.float().clamp(0, 1), rgb_to_rgb("bt709", "bt2020")).clamp_(0, 1)
-    hdr = torch.expm1(reduced * math.log1p(mu)) * ((spec.qmax + 1) / mu)
+    hdr = torch.expm1(reduced * math.log1p(MU)) * ((spec.qmax + 1) / MU)
     return extract_gain_map(sdr=sdr, hdr=hdr, spec=spec)
 
 

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gm_core.tonemap import MU
 from training.config import TriplesConfig
 from training.data.decode import decode_sdr, encode_gain_map, read_bytes
 from training.data.rows import Reject, RejectCounter, Row
@@ -31,7 +32,6 @@ from training.session import make_accelerator
 logger = logging.getLogger(__name__)
 
 GENERATOR = "gm-hdr triples 1"
-MU = 500.0
 # Settings that change speed or reporting but not a single byte of a row.
 NEUTRAL = {
     "output_dir",
