@@ -70,13 +70,13 @@ class GainSource(Protocol):
 class AnalyticSource:
     """The closed form of Stage 1's objective: what an ideal VAE would say without exposure damage."""
 
+    identity = "analytic"
     operator = "fix_mulog_tmo"
 
     def __init__(self, spec: GainMapSpec, coding: GainCoding, resolution: int) -> None:
         self.spec = spec
         self.coding = coding
         self.resolution = resolution
-        self.identity = "analytic"
 
     def prepare(self, picture: Image.Image, row: Row) -> Picture:
         return working_picture(picture, self.resolution)
@@ -93,11 +93,8 @@ class AnalyticSource:
 class TruthSource(AnalyticSource):
     """The gain map that Eq. (1) needs to reach a row's ground-truth HDR."""
 
+    identity = "ground truth"
     operator = "none"
-
-    def __init__(self, spec: GainMapSpec, coding: GainCoding, resolution: int) -> None:
-        super().__init__(spec, coding, resolution)
-        self.identity = "ground truth"
 
     def prepare(self, picture: Image.Image, row: Row) -> Picture:
         if row.hdr is None:
