@@ -35,14 +35,15 @@ def load_text(model: str) -> tuple[Any, Any]:
 def load_scheduler(model: str) -> DDPMScheduler:
     """The pipeline's training schedule; the SD 1.5 one when the model has none."""
     if Path(model).is_dir() and not (Path(model) / "scheduler").is_dir():
-        return DDPMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            steps_offset=1,
-            clip_sample=False,
-        )
+        return sd15_scheduler()
     return _load(DDPMScheduler, model, "scheduler")
+
+
+def sd15_scheduler() -> DDPMScheduler:
+    """The training schedule of Stable Diffusion 1.5, that of `gm_core.schedule`."""
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+    )
 
 
 def frozen(module: Any) -> Any:

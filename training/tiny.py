@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from gm_core.vae_keys import SD15_LATENT_SCALE
+from training.base_model import sd15_scheduler
 from training.random_streams import generator
 
 TOKENS = 16
@@ -34,10 +34,7 @@ def make_base_model(folder: Path, seed: int = 0) -> Path:
         tiny_unet().save_pretrained(folder / "unet")
         tokenizer = make_tokenizer(folder / "tokenizer")
         tiny_text_encoder(len(tokenizer)).save_pretrained(folder / "text_encoder")
-    scheduler = DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
-    )
-    scheduler.save_pretrained(folder / "scheduler")
+    sd15_scheduler().save_pretrained(folder / "scheduler")
     return folder
 
 
