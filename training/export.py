@@ -5,12 +5,10 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gm_core import unet_keys, vae_keys
@@ -18,8 +16,9 @@ from gm_core.errors import ModelFileError
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
-from training.gm_unet import find_weights, read_tensors
+from training.gm_unet import find_weights
 from training.stage1.adapter import PREFIX, find_adapter, merge_adapter, read_adapter, stated_scale
+from training.tensor_files import read_tensors, save_whole
 
 logger = logging.getLogger(__name__)
 
@@ -146,13 +145,3 @@ def tensor_hash(weights: Mapping[str, Tensor]) -> str:
         hasher.update(name.encode())
         hasher.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return hasher.hexdigest()
-
-
-def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that appears only when complete, in place of an earlier one."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        save_file(dict(weights), partial, metadata=dict(metadata))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

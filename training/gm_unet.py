@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from gm_core.errors import ModelFileError
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.unet_keys import swap_condition_first, to_diffusers, widen_conv_in
 from training.checkpoint import CheckpointStore
+from training.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -105,15 +105,6 @@ def find_weights(path: Path, *, prefer_average: bool = True) -> Path:
         if (folder / WEIGHTS).is_file():
             return folder / WEIGHTS
     raise ModelFileError(f"no {WEIGHTS} in {path}, its unet folder, or its checkpoints")
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and string metadata of a safetensors file. Raises: ModelFileError."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def _config(file: Path, base_config: Mapping[str, Any]) -> dict[str, Any]:

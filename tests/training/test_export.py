@@ -21,9 +21,10 @@ from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.vae_lora import merge_lora
 from training.base_model import load_unet, load_vae
 from training.export import run
-from training.gm_unet import WEIGHTS, find_weights, load_gm_unet, read_tensors, widen
+from training.gm_unet import WEIGHTS, find_weights, load_gm_unet, widen
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
+from training.tensor_files import read_tensors
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_SCRIPT = Path(__file__).with_name("load_in_host.py")

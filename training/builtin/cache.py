@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.tone.statistics import picture_statistics
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .panoramas import find_panoramas
 from .samples import KEPT_SIDE, LOG2_MAX, LOG2_MIN, Sample, Scenes, make_sample, shrink

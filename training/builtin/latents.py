@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .cache import Rows, gain_in_stops, join

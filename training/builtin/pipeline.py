@@ -7,8 +7,6 @@ from pathlib import Path
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.gain_map import merge_hdr
@@ -20,6 +18,7 @@ from gm_core.shipped import UNET_FILE, VAE_FILE
 from gm_core.tone.apply import finished_gain_map
 from gm_core.tone.net import ToneNet
 from gm_core.unet_keys import to_diffusers
+from training.tensor_files import read_tensors
 
 from .autoencoder import TinyAutoencoder
 from .unet import make_unet, text_context
@@ -37,9 +36,9 @@ class BuiltinModel:
     @classmethod
     def load(cls, folder: Path) -> BuiltinModel:
         """Reads the two shipped files."""
-        with safe_open(folder / UNET_FILE, framework="pt") as file:
-            info = GainMapModelInfo.from_metadata(file.metadata())
-        weights = {key: value.float() for key, value in load_file(folder / UNET_FILE).items()}
+        stored, metadata = read_tensors(folder / UNET_FILE)
+        info = GainMapModelInfo.from_metadata(metadata)
+        weights = {key: value.float() for key, value in stored.items()}
         tone_net = ToneNet.pop_from(weights, UNET_FILE)
         unet = make_unet().eval()
         unet.load_state_dict(to_diffusers({k: v for k, v in weights.items() if not k.startswith("gmhdr.")}))

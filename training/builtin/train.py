@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.ema import ExponentialMovingAverage
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .loop import learning_rate, timed_steps
 from .objective import Objective

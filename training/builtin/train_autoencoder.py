@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .cache import add_scene_arguments, load_scenes, picture_rows, render_batch

@@ -24,7 +24,7 @@ from gm_core.tone.highlights import (
     highlight_clues,
 )
 from gm_core.tone.net import ToneNet
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join
 from .loop import fit_for

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gm_core.tone.curves import ToneCurves
 from gm_core.tone.net import ToneNet
-from training.export import save_whole
+from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join
 from .loop import fit_for

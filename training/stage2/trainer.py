@@ -22,7 +22,7 @@ from training.data.rows import Reject
 from training.data.samples import CropRule, Loaded, SampleDataset, Triple, load_triple
 from training.data.table import RowTable, open_table
 from training.errors import RejectedSample
-from training.gm_unet import read_tensors, save_gm_unet, widen
+from training.gm_unet import save_gm_unet, widen
 from training.optimisation import Optimisation
 from training.random_streams import uniform
 from training.session import Session, train
@@ -30,6 +30,7 @@ from training.stage2.latents import LatentEncoder
 from training.stage2.objective import denoising_loss, draw_noise
 from training.stage2.text import CaptionEncoder, ConstantContext, open_captions
 from training.stage2.validation import Stage2Validation
+from training.tensor_files import read_tensors
 from training.trackers import Trackers
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,32 @@
+"""Safetensors files: read with their metadata, written so that they appear only when complete."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gm_core.errors import ModelFileError
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and string metadata of a safetensors file. Raises: ModelFileError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that appears only when complete, in place of an earlier one."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(dict(weights), partial, metadata=dict(metadata))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
