@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import GainMapError
-from .gain_map import GainMapSpec
+from .gain_map import GainMapSpec, limit_darkening
 
 Encoding = Literal["linear", "log2"]
 
@@ -48,21 +48,29 @@ class GainCoding:
         """The smallest gain the coding can hold: 1 where it is linear."""
         return 2.0**self.log2_min
 
-    def to_gain_map(self, coded: Tensor, *, spec: GainMapSpec) -> Tensor:
+    def to_gain_map(self, coded: Tensor, *, spec: GainMapSpec, sdr: Tensor | None = None) -> Tensor:
         """Picture of the model -> map of Eq. (1).
 
         Args:
-            coded: any shape, clamped to [0, 1].
+            coded: any shape, clamped to [0, 1]; [B,1|3,H,W] with `sdr`.
             spec: constants of Eq. (1) the map is meant for.
+            sdr: [B,3,H,W] display-encoded picture that the map is applied to; none of its channels loses
+                more light than the coding can say, see `limit_darkening`.
 
         Returns:
             float32 of the same shape, in [-1/qmax, 1].
+
+        Raises:
+            GainMapError: `coded` and `sdr` do not fit, and the coding can darken.
         """
         picture = coded.to(torch.float32, copy=True).clamp_(0.0, 1.0)
         if self.encoding == "linear":
             return picture
         stops = picture.mul_(self.log2_max - self.log2_min).add_(self.log2_min)
-        return (stops.exp2_() - 1.0).div_(spec.qmax).clamp_(max=1.0)
+        gain_map = (stops.exp2_() - 1.0).div_(spec.qmax).clamp_(max=1.0)
+        if sdr is None or self.darkest >= 1:
+            return gain_map
+        return limit_darkening(sdr=sdr, gain_map=gain_map, darkest=self.darkest, spec=spec)
 
     def from_gain_map(self, gain_map: Tensor, *, spec: GainMapSpec) -> Tensor:
         """Map of Eq. (1) -> picture for the model, clamped to what the coding can hold.

@@ -239,7 +239,7 @@ def _render(
 
 def merged(sdr: Tensor, coded: Tensor, info: GainMapModelInfo, spec: GainMapSpec) -> Result:
     """Eq. (1) on a picture and the model's coded map, both [1,3,H,W]."""
-    gain_map = info.coding.to_gain_map(coded, spec=info.spec)
+    gain_map = info.coding.to_gain_map(coded, spec=info.spec, sdr=sdr)
     hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
     return Result(sdr[0].cpu(), gain_map[0].cpu(), hdr[0].cpu(), info.gamut, spec)
 

@@ -13,7 +13,6 @@ from torch.nn.functional import interpolate
 
 from ..errors import GainMapError
 from ..gain_coding import GainCoding
-from ..gain_map import limit_darkening
 from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, white_share
@@ -90,10 +89,7 @@ def finished_gain_map(
     than the model's coding allows. Other arguments and errors as `full_size_map`.
     """
     coded = full_size_map(small, sdr, coding=info.coding, net=net, strength=strength)
-    gain_map = info.coding.to_gain_map(coded, spec=info.spec)
-    if info.coding.darkest >= 1:
-        return gain_map
-    return limit_darkening(sdr=sdr, gain_map=gain_map, darkest=info.coding.darkest, spec=info.spec)
+    return info.coding.to_gain_map(coded, spec=info.spec, sdr=sdr)
 
 
 def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNet) -> Tensor:

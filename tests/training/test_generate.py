@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from gm_core.codecs.files import read_image
+from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec, merge_hdr
 from gm_core.model_info import GainMapModelInfo
 from gm_core.sampling import Denoiser
@@ -22,7 +23,14 @@ from training.base_model import load_unet
 from training.cli import main
 from training.data.decode import decode_gain_map
 from training.errors import ConfigError
-from training.generate import GainMapDiffusion, Settings, convert_picture, find_pictures, working_side
+from training.generate import (
+    GainMapDiffusion,
+    Settings,
+    convert_picture,
+    find_pictures,
+    merged,
+    working_side,
+)
 from training.gm_unet import save_gm_unet, widen
 from training.pictures import decode_latent, encode_picture, from_image
 from training.sampling import make_scheduler, sample_dual, sample_gain_map
@@ -249,6 +257,14 @@ def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) 
     assert [name for name, _ in find_pictures(tmp_path)] == ["a_jpg", "a_png", "b_c"]
     with pytest.raises(ConfigError, match="holds no pictures"):
         find_pictures(tmp_path / "nowhere")
+
+
+def test_dark_colours_keep_some_light_as_in_the_nodes() -> None:
+    """A gain of 1/8 would take more light from them than there is, for Eq. (1) adds its offset to it."""
+    coding = GainCoding(encoding="log2", log2_min=-3, log2_max=5)
+    info, sdr = GainMapModelInfo(spec=GainMapSpec(qmax=31), coding=coding), torch.full((1, 3, 8, 8), 0.05)
+    result = merged(sdr, torch.zeros_like(sdr), info, info.spec)
+    torch.testing.assert_close(result.hdr, sdr[0] ** 2.2 / 8, rtol=0, atol=1e-6)
 
 
 def test_half_precision_networks_decode_in_float32(configure: Any, base: Path, gm_folder: Path) -> None:

@@ -81,7 +81,7 @@ class Stage2Validation:
             network, latent, noise, self._scheduler(), config.validation_sampling_steps, config.seed
         )
         coded = decode_latent(self.vae, result).cpu()
-        gain_map = config.coding.to_gain_map(coded, spec=config.spec)
+        gain_map = config.coding.to_gain_map(coded, spec=config.spec, sdr=case.sdr)
         hdr = merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=config.spec)
         values = {}
         if case.gain_map is not None:
