@@ -17,7 +17,7 @@ from gm_core.resample import resize_to_working, upsample_gain_map
 from training.base_model import load_scheduler, load_text, load_unet, load_vae
 from training.config import GenerateConfig
 from training.data.decode import decode_sdr, read_bytes
-from training.data.sources import PICTURES
+from training.data.sources import PICTURES, pictures_below
 from training.errors import ConfigError, DatasetError, RejectedSample
 from training.gm_unet import load_gm_unet
 from training.outputs import Result, write_result
@@ -256,7 +256,7 @@ def find_pictures(path: Path) -> list[tuple[str, Path]]:
     """
     if path.is_file():
         return [(path.stem, path)]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
+    files = pictures_below(path)
     if not files:
         raise ConfigError(f"sdr_input_path {path} holds no pictures; expected {', '.join(sorted(PICTURES))}")
     stems = ["_".join(file.relative_to(path).with_suffix("").parts) for file in files]

@@ -259,6 +259,13 @@ def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) 
         find_pictures(tmp_path / "nowhere")
 
 
+def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
+    for name in ("a.png", "._a.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "album.jpg").mkdir()
+    assert [name for name, _ in find_pictures(tmp_path)] == ["a"]
+
+
 def test_dark_colours_keep_some_light_as_in_the_nodes() -> None:
     """A gain of 1/8 would take more light from them than there is, for Eq. (1) adds its offset to it."""
     coding = GainCoding(encoding="log2", log2_min=-3, log2_max=5)

@@ -89,6 +89,15 @@ def read_all(units: Sequence[Unit]) -> Iterator[Found]:
         yield from unit.rows()
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """Every picture of a folder and the folders in it, in order; hidden files are none."""
+    return [path for path in _files_below(folder) if path.suffix.lower() in PICTURES]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
 def _open(source: str, size: int, root: Path | None, every_caption: bool) -> list[Unit]:
     if source.startswith("hf:"):
         return _hub_units(source.removeprefix("hf:"), root)
@@ -109,7 +118,7 @@ def _open(source: str, size: int, root: Path | None, every_caption: bool) -> lis
 
 
 def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = _files_below(folder)
 
     def named(path: Path) -> str:
         return path.relative_to(folder).as_posix()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.config import Stage1Config
 from training.data.decode import decode_sdr, read_bytes
-from training.data.sources import PICTURES
+from training.data.sources import pictures_below
 from training.errors import ConfigError, RejectedSample
 from training.pictures import from_image, png, replace_file, stack_rows, strip
 from training.stage1.losses import reconstruction_loss
@@ -64,7 +64,7 @@ def load_pictures(config: Stage1Config) -> list[Tensor]:
     if config.validation_image_dir is None:
         return []
     folder = Path(config.validation_image_dir)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    files = pictures_below(folder)
     if not files:
         raise ConfigError(f"validation_image_dir {folder} holds no pictures")
     loaded: list[Tensor] = []

@@ -19,7 +19,7 @@ from training.config import Stage2Config
 from training.data.crop import apply_crop, plan_crop
 from training.data.decode import decode_gain_map, decode_sdr, read_bytes
 from training.data.rows import Reject, Row
-from training.data.sources import PICTURES
+from training.data.sources import pictures_below
 from training.data.table import open_table
 from training.errors import ConfigError, RejectedSample
 from training.pictures import decode_latent, encode_picture, png, replace_file, stack_rows, strip
@@ -140,7 +140,7 @@ def load_cases(config: Stage2Config) -> list[Case]:
             raise ConfigError("validation prompts need pictures to go with; give --validation_image_dir")
         return []
     folder = Path(config.validation_image_dir)
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    files = pictures_below(folder)
     prompts = read_prompts(config.validation_prompts, config.validation_prompt_file) or [""] * len(files)
     if not files or len(prompts) < min(len(files), config.validation_samples):
         raise ConfigError(
