@@ -172,6 +172,9 @@ def limit_darkening(*, sdr: Tensor, gain_map: Tensor, darkest: float, spec: Gain
 
     Returns:
         [B,3,H,W], nowhere below `gain_map`.
+
+    Raises:
+        GainMapError: the shapes do not fit, or a tensor holds integers.
     """
     _check(sdr, gain_map, "gain_map", channels=(1, 3))
     base = _linear_plus_offset(sdr, spec)

@@ -89,7 +89,7 @@ def sample_dual(
 def sample_gain_map(
     gm_model: GainMapModel, condition: Tensor, noise: Tensor, sigmas: Tensor, *, sampler: str = "euler"
 ) -> Tensor:
-    """Gain-map latent [B,4,h,w] of a finished SDR picture; arguments as in `sample_dual`.
+    """Gain-map latent [B,4,h,w] of a finished SDR picture; other arguments and errors as in `sample_dual`.
 
     Args:
         condition: [B,4,h,w] clean SDR latent in model space.
@@ -103,9 +103,17 @@ def sample_gain_map(
 
 
 class Denoiser:
-    """Wraps a network `(x_t, timestep [B]) -> prediction` of the SD 1.5 schedule as a denoiser.
+    """Wraps a network `(x_t, timestep [B]) -> prediction` as a denoiser.
 
     With a condition the network sees the 8 channels of `gm_unet_input`, else x_t alone.
+
+    Args:
+        network: predicts in the variance-preserving view, x_t = sqrt(abar) x0 + sqrt(1 - abar) noise.
+        prediction: "eps", "v" or "x0".
+        alphas: [T] cumulative alpha products of the network's schedule; None is that of SD 1.5.
+
+    Raises:
+        GainMapError: unknown prediction.
     """
 
     def __init__(self, network: Model, prediction: str = "eps", alphas: Tensor | None = None) -> None:
