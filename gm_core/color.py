@@ -104,7 +104,7 @@ def convert_primaries(rgb: Tensor, source: str, target: str) -> Tensor:
     """Linear RGB [B,3,H,W] from one set of primaries to another, float32, unclamped.
 
     Raises:
-        GainMapError: a name is not in `PRIMARIES`.
+        GainMapError: a name is not in `PRIMARIES`, or `rgb` has another shape.
     """
     if source == target:
         primaries(source)
@@ -129,7 +129,12 @@ def apply_matrix(rgb: Tensor, matrix: Tensor) -> Tensor:
     """Column-vector product of a [C,3] matrix with the channels of [B,3,H,W], in float32.
 
     Plain multiply-adds: a matrix product may run in TF32 or in an autocast dtype, which costs colour.
+
+    Raises:
+        GainMapError: `rgb` has another shape.
     """
+    if rgb.ndim != 4 or rgb.shape[1] != 3:
+        raise GainMapError(f"rgb has shape {list(rgb.shape)}; expected [B,3,H,W], without alpha")
     x = rgb.float()
     weights = matrix.to(x)[:, :, None, None]
     out = x[:, :1] * weights[:, 0]
@@ -142,7 +147,7 @@ def luminance(rgb: Tensor, name: str = "bt709") -> Tensor:
     """Relative luminance [B,1,H,W] of linear RGB [B,3,H,W]; 1.0 = white.
 
     Raises:
-        GainMapError: `name` is not in `PRIMARIES`.
+        GainMapError: `name` is not in `PRIMARIES`, or `rgb` has another shape.
     """
     return apply_matrix(rgb, rgb_to_xyz(name)[1:2])
 

@@ -74,6 +74,9 @@ def analytic_gain_map(sdr: Tensor, *, spec: GainMapSpec) -> Tensor:
 
     Returns:
         Gain map [B,3,H,W] in [0, 1].
+
+    Raises:
+        GainMapError: `sdr` has another shape.
     """
     reduced = apply_matrix(sdr.float().clamp(0, 1), rgb_to_rgb("bt709", "bt2020")).clamp_(0, 1)
     hdr = torch.expm1(reduced * math.log1p(MU)) * ((spec.qmax + 1) / MU)

@@ -117,3 +117,9 @@ def test_curves_return_float32(dtype):
 def test_unknown_primaries_are_refused():
     with pytest.raises(GainMapError, match="'adobe'.*bt709"):
         color.rgb_to_rgb("bt709", "adobe")
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 2, 2), (1, 1, 2, 2), (3, 2, 2)])
+def test_a_picture_of_another_shape_is_named(shape):
+    with pytest.raises(GainMapError, match="without alpha"):
+        color.luminance(torch.ones(shape))
