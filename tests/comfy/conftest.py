@@ -153,6 +153,20 @@ def models(host: Host) -> ModuleType:
     return load_file("models")
 
 
+@pytest.fixture(scope="module")
+def sdr_model(models: ModuleType) -> Any:
+    """A text-to-image model for the SDR branch."""
+    return models.sdr_model()
+
+
+@pytest.fixture(scope="module")
+def gm_model(host: Host, models: ModuleType) -> Any:
+    """A model as the paper's: noise prediction, no steps of its own, no text of its own."""
+    path = host.base / "models/diffusion_models/paper_like.safetensors"
+    models.save(models.unet(models.TINY, seed=20), path)
+    return host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
+
+
 @pytest.fixture(scope="session")
 def comfy(host: Host) -> ModuleType:
     """ComfyUI's own package; importable only once the host is set up."""

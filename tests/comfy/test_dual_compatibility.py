@@ -6,18 +6,6 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="module")
-def sdr_model(models):
-    return models.sdr_model()
-
-
-@pytest.fixture(scope="module")
-def gm_model(host, models):
-    path = host.base / "models/diffusion_models/paper_like.safetensors"
-    models.save(models.unet(models.TINY, seed=20), path)
-    return host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
-
-
 @pytest.fixture
 def prompts(models):
     return models.prompt(1), models.prompt(2)

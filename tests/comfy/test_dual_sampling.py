@@ -38,19 +38,6 @@ def all_but_quick_slow(names):
     return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
-@pytest.fixture(scope="module")
-def sdr_model(models):
-    return models.sdr_model()
-
-
-@pytest.fixture(scope="module")
-def gm_model(host, models):
-    """A model as the paper's: noise prediction, no steps of its own, no text of its own."""
-    path = host.base / "models/diffusion_models/paper_like.safetensors"
-    models.save(models.unet(models.TINY, seed=20), path)
-    return host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
-
-
 @pytest.fixture
 def prompts(models):
     return {"positive": models.prompt(1), "negative": models.prompt(2)}

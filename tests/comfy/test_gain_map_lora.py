@@ -13,11 +13,6 @@ LORA_NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def sdr_model(models):
-    return models.sdr_model()
-
-
 @pytest.fixture
 def prompts(models):
     return models.prompt(1), models.prompt(2)
