@@ -12,7 +12,7 @@ from .engine.latents import Latent, gain_map_pass, sample_like_ksampler, sample_
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
 
 CONDITION_TOOLTIP = (
-    "What the gain map is painted after. 'trajectory': the SDR picture as it is at the same step (the "
+    "Which SDR picture the gain map follows. 'trajectory': the SDR picture as it is at the same step (the "
     "paper). 'final': the finished picture, in the model's own few steps. 'auto' follows model and schedule."
 )
 

@@ -22,7 +22,7 @@ def file_input(
         options=input_files(suffixes),
         upload=upload,
         image_folder=io.FolderType.input,
-        tooltip="A file in ComfyUI's input folder. What it is is read from its content.",
+        tooltip="A file in ComfyUI's input folder. Its format is told by its content, not its name.",
     )
 
 

@@ -73,8 +73,8 @@ def range_inputs() -> list[io.Input]:
             min=0.1,
             max=1024.0,
             step=0.1,
-            tooltip="In GB. Asked for more, the node stops before it reads: 8 GB hold 320 frames of "
-            "1920x1080 or 80 of 3840x2160.",
+            tooltip="In GB. If the frames need more, the node stops before it reads them: 8 GB hold "
+            "320 frames of 1920x1080 or 80 of 3840x2160.",
         ),
     ]
 

@@ -25,7 +25,7 @@ def steps_input() -> io.Int.Input:
         min=0,
         max=1000,
         tooltip=f"Denoising steps. 0 = what the model recommends, or {DEFAULT_STEPS} if it says nothing. "
-        "More make a model worse that was trained for few, as the built-in one for 1.",
+        "More than it was trained for make a model worse; the built-in one was trained for 1.",
     )
 
 

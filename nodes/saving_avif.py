@@ -20,7 +20,7 @@ def format_inputs() -> list[io.Input]:
             "bit_depth", options=["10", "12"], default="10", tooltip="10 is read everywhere; 12 is finer."
         ),
         io.Int.Input(
-            "quality", default=90, min=1, max=99, tooltip="90 is visually without loss. Not used if lossless."
+            "quality", default=90, min=1, max=99, tooltip="90 is visually lossless. Not used if lossless."
         ),
         io.Boolean.Input(
             "lossless", default=False, tooltip="Keeps every 10- or 12-bit code; the file is much larger."

@@ -22,7 +22,7 @@ class SaveJXL(io.ComfyNode):
             node_id="GMHDRSaveJXL",
             display_name="Save HDR (JPEG XL)",
             category="GM-HDR/save",
-            description="JPEG XL without loss: 32-bit float, linear, smaller than OpenEXR.",
+            description="Lossless JPEG XL: 32-bit float, linear, smaller than OpenEXR.",
             is_output_node=True,
             hidden=HIDDEN,
             inputs=[

@@ -74,7 +74,7 @@ def format_inputs() -> list[io.Input]:
             default=14,
             min=0,
             max=63,
-            tooltip="Lower is better and larger. 14 is visually without loss; hevc ends at 51.",
+            tooltip="Lower is better and larger. 14 is visually lossless; hevc goes up to 51.",
         ),
     ]
 
