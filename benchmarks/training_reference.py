@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from training.base_model import frozen, load_text, load_unet, load_vae
+from training.base_model import frozen, load_scheduler, load_text, load_unet, load_vae
 
 
 class ReferenceStep:
@@ -27,7 +28,7 @@ class ReferenceStep:
         self.vae: Any = load_vae(str(base)).to(device)
         tokenizer, encoder = load_text(str(base))
         self.encoder: Any = encoder.to(device)
-        self.scheduler = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
+        self.scheduler: Any = load_scheduler(str(base))
         unet: Any = load_unet(str(base)).train()
         if resolution >= 512:
             unet.enable_gradient_checkpointing()
@@ -60,7 +61,8 @@ class ReferenceStep:
 
 def write_sd15(base: Path) -> None:
     """Replace the miniature networks by random ones of Stable Diffusion 1.5's size."""
-    AutoencoderKL(
+    make_vae: Any = AutoencoderKL
+    make_vae(
         block_out_channels=(128, 256, 512, 512),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
