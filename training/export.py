@@ -16,9 +16,9 @@ from gm_core.errors import ModelFileError
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
-from training.gm_unet import find_weights
+from training.gm_unet import WEIGHTS, find_weights, read_gm_unet
 from training.stage1.adapter import PREFIX, find_adapter, merge_adapter, read_adapter, stated_scale
-from training.tensor_files import read_tensors, save_whole
+from training.tensor_files import save_whole
 
 logger = logging.getLogger(__name__)
 
@@ -50,25 +50,20 @@ def export_gm_unet(config: ExportConfig, output: Path) -> list[Path]:
     """
     assert config.stage2 is not None
     source = find_weights(Path(config.stage2), prefer_average=config.use_ema)
-    weights, stated = read_tensors(source)
-    info = GainMapModelInfo.from_metadata(stated)
-    beside = source.parent / "text_context.safetensors"
-    context = read_tensors(beside)[0] if beside.is_file() else {}
-    weights = {name: value for name, value in weights.items() if name != TEXT_CONTEXT_KEY}
+    weights, info, context = read_gm_unet(source)
     single = cast(unet_keys.to_ldm(weights), DTYPES[config.dtype])
     path = output / "gm_unet.safetensors"
     described = {**info.to_metadata(), **modelspec(config, single, "gain-map-unet", info)}
-    save_whole({**single, **context}, path, described)
+    stored = {} if context is None else {TEXT_CONTEXT_KEY: context}
+    save_whole({**single, **stored}, path, described)
     folder = output / "unet"
     folder.mkdir(exist_ok=True)
-    diffusers = cast(unet_keys.to_diffusers(weights), DTYPES[config.dtype])
-    save_whole(
-        diffusers, folder / "diffusion_pytorch_model.safetensors", {"format": "pt", **info.to_metadata()}
-    )
+    diffusers = cast(weights, DTYPES[config.dtype])
+    save_whole(diffusers, folder / WEIGHTS, {"format": "pt", **info.to_metadata()})
     architecture = source.parent / "config.json"
     if architecture.is_file():
         (folder / "config.json").write_bytes(architecture.read_bytes())
-    return [path, folder / "diffusion_pytorch_model.safetensors"]
+    return [path, folder / WEIGHTS]
 
 
 def export_vae(config: ExportConfig, output: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from training.tensor_files import read_tensors
 logger = logging.getLogger(__name__)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+TEXT_CONTEXT = "text_context.safetensors"
 LATENT_CHANNELS = 4
 
 
@@ -63,7 +64,7 @@ def save_gm_unet(
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **info.to_metadata()})
     # Beside the weights, not among them: diffusers refuses keys it does not know.
-    save_file({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / "text_context.safetensors")
+    save_file({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / TEXT_CONTEXT)
 
 
 def load_gm_unet(path: str, base_config: Mapping[str, Any], *, prefer_average: bool = True) -> LoadedGMUNet:
@@ -75,17 +76,25 @@ def load_gm_unet(path: str, base_config: Mapping[str, Any], *, prefer_average: b
     Raises: ModelFileError when there is no such file or its tensors fit neither description.
     """
     file = find_weights(Path(path), prefer_average=prefer_average)
+    tensors, info, context = read_gm_unet(file)
+    unet = _build(_config(file, base_config), tensors, file)
+    return LoadedGMUNet(unet, info, context)
+
+
+def read_gm_unet(file: Path) -> tuple[dict[str, Tensor], GainMapModelInfo, Tensor | None]:
+    """Weights with diffusers names in the paper's input order, what the gain maps mean, and the text context
+    [1,tokens,width] that is in the file or, in a UNet folder, beside it. Raises: ModelFileError.
+    """
     tensors, metadata = read_tensors(file)
     info = GainMapModelInfo.from_metadata(metadata)
     context = tensors.pop(TEXT_CONTEXT_KEY, None)
-    sibling = file.parent / "text_context.safetensors"
-    if context is None and file.name == WEIGHTS and sibling.is_file():
-        context = read_tensors(sibling)[0][TEXT_CONTEXT_KEY]
+    beside = file.parent / TEXT_CONTEXT
+    if context is None and file.name == WEIGHTS and beside.is_file():
+        context = read_tensors(beside)[0][TEXT_CONTEXT_KEY]
     tensors = to_diffusers(tensors)
     if info.input_order == "gm_sdr":
-        tensors = swap_condition_first(tensors)
-    unet = _build(_config(file, base_config), tensors, file)
-    return LoadedGMUNet(unet, info, context)
+        tensors, info = swap_condition_first(tensors), replace(info, input_order="sdr_gm")
+    return tensors, info, context
 
 
 def find_weights(path: Path, *, prefer_average: bool = True) -> Path:

@@ -95,6 +95,31 @@ def test_the_single_file_describes_itself(exported: Path) -> None:
     assert metadata["modelspec.hash_sha256"].startswith("0x") and "modelspec.license" not in metadata
 
 
+def test_an_exported_file_is_exported_again_without_loss(
+    exported: Path, configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    first = exported / "export" / "gm_unet.safetensors"
+    run(configure("export", output_dir=tmp_path, stage2=first, dtype="float32"))
+    expected, found = load_file(first), load_file(tmp_path / "gm_unet.safetensors")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_another_input_order_is_exported_as_the_papers(
+    base: Path, configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    weights = gm_unet(base).state_dict()
+    swapped = unet_keys.swap_condition_first(weights)
+    save_file(swapped, tmp_path / "swapped.safetensors", metadata={"gmhdr.input_order": "gm_sdr"})
+    config = configure(
+        "export", output_dir=tmp_path, stage2=tmp_path / "swapped.safetensors", dtype="float32"
+    )
+    run(config)
+    tensors, metadata = read_tensors(tmp_path / "gm_unet.safetensors")
+    assert GainMapModelInfo.from_metadata(metadata).input_order == "sdr_gm"
+    assert torch.equal(unet_keys.to_diffusers(tensors)["conv_in.weight"], weights["conv_in.weight"])
+
+
 def test_the_merged_vae_and_the_lora_compute_what_was_trained(exported: Path, base: Path) -> None:
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     merged = AutoencoderKL.from_pretrained(exported / "export" / "vae")

@@ -22,7 +22,7 @@ from training.data.rows import Reject
 from training.data.samples import CropRule, Loaded, SampleDataset, Triple, load_triple
 from training.data.table import RowTable, open_table
 from training.errors import RejectedSample
-from training.gm_unet import save_gm_unet, widen
+from training.gm_unet import WEIGHTS, save_gm_unet, widen
 from training.optimisation import Optimisation
 from training.random_streams import uniform
 from training.session import Session, train
@@ -160,7 +160,7 @@ class Stage2Task:
 
     def load(self, folder: Path) -> None:
         """Continue from `save`."""
-        self.unet.load_state_dict(read_tensors(folder / "unet" / "diffusion_pytorch_model.safetensors")[0])
+        self.unet.load_state_dict(read_tensors(folder / "unet" / WEIGHTS)[0])
         self.optimisation.load(folder, "optimiser")
 
     def validate(self, step: int, trackers: Trackers) -> dict[str, float]:
