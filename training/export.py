@@ -16,7 +16,7 @@ from gm_core.errors import ModelFileError
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
-from training.gm_unet import WEIGHTS, find_weights, read_gm_unet
+from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, read_gm_unet
 from training.stage1.adapter import PREFIX, find_adapter, merge_adapter, read_adapter, stated_scale
 from training.tensor_files import save_whole
 
@@ -54,12 +54,14 @@ def export_gm_unet(config: ExportConfig, output: Path) -> list[Path]:
     single = cast(unet_keys.to_ldm(weights), DTYPES[config.dtype])
     path = output / "gm_unet.safetensors"
     described = {**info.to_metadata(), **modelspec(config, single, "gain-map-unet", info)}
-    stored = {} if context is None else {TEXT_CONTEXT_KEY: context}
-    save_whole({**single, **stored}, path, described)
+    text = {} if context is None else {TEXT_CONTEXT_KEY: context}
+    save_whole({**single, **text}, path, described)
     folder = output / "unet"
     folder.mkdir(exist_ok=True)
     diffusers = cast(weights, DTYPES[config.dtype])
     save_whole(diffusers, folder / WEIGHTS, {"format": "pt", **info.to_metadata()})
+    if text:
+        save_whole(text, folder / TEXT_CONTEXT, {})
     architecture = source.parent / "config.json"
     if architecture.is_file():
         (folder / "config.json").write_bytes(architecture.read_bytes())

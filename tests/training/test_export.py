@@ -105,6 +105,13 @@ def test_an_exported_file_is_exported_again_without_loss(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
+def test_the_exported_folder_has_the_files_text_context(exported: Path, base: Path) -> None:
+    config = load_unet(str(base)).config
+    file = load_gm_unet(str(exported / "export" / "gm_unet.safetensors"), config).text_context
+    folder = load_gm_unet(str(exported / "export" / "unet"), config).text_context
+    assert file is not None and folder is not None and torch.equal(file, folder)
+
+
 def test_another_input_order_is_exported_as_the_papers(
     base: Path, configure: Callable[..., Any], tmp_path: Path
 ) -> None:
