@@ -26,6 +26,7 @@ from training.builtin import (
     cache,
     drawings,
     evaluate,
+    latents,
     objective,
     rendering,
     samples,
@@ -268,6 +269,16 @@ def test_a_sheet_of_an_unknown_camera_is_refused(folder, capsys):
 def test_a_folder_without_panoramas_is_named(command, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}: no panorama"):
         command(["--panoramas", str(tmp_path), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [(latents.main, "--teacher"), (train_tone.main, None), (train_highlights.main, "--tone-net")],
+)
+def test_a_folder_without_samples_is_named(command, needed, tmp_path):
+    other = [needed, str(tmp_path)] if needed else []
+    with pytest.raises(FileNotFoundError, match="run training.builtin.cache first"):
+        command(["--pictures", str(tmp_path), *other, "--output", str(tmp_path / "out")])
 
 
 def test_a_phone_gives_dark_tones_no_gain():

@@ -63,6 +63,18 @@ def join(parts: list[Rows]) -> Rows:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """The shards in `folder`, by name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no *.safetensors shard; run training.builtin.cache first")
+    return found
+
+
 def read_shards(folder: Path, *, known: Set[str] = frozenset()) -> dict[str, Rows]:
     """Complete shards in `folder` that are not in `known`, by file name."""
     return {p.name: load_file(p) for p in sorted(folder.glob("*.safetensors")) if p.name not in known}

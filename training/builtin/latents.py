@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
-from .cache import Rows, gain_in_stops, join
+from .cache import Rows, gain_in_stops, join, shard_files
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shards", type=int, help="as many as this; all by default")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    shards = shard_files(options.pictures)[: options.shards]
     autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval().to(torch.bfloat16)
     options.output.mkdir(parents=True, exist_ok=True)
-    for source in sorted(options.pictures.glob("*.safetensors"))[: options.shards]:
+    for source in shards:
         path = options.output / f"{options.side}_{source.name}"
         if path.exists():
             continue

@@ -26,7 +26,7 @@ from gm_core.tone.highlights import (
 from gm_core.tone.net import ToneNet
 from training.tensor_files import save_whole
 
-from .cache import Rows, gain_in_stops, join
+from .cache import Rows, gain_in_stops, join, shard_files
 from .loop import fit_for
 from .train_tone import unclear
 
@@ -156,9 +156,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(options.seed)
+    shards = shard_files(options.pictures)
     inferred = inferred_curves(ToneNet.from_weights(load_file(options.tone_net), str(options.tone_net)))
     best, left_over = [], []
-    for path in sorted(options.pictures.glob("*.safetensors")):
+    for path in shards:
         for pictures in showing_white(load_file(path)):
             best.append(highlight_rows(pictures, best_curves))
             left_over.append(highlight_rows(pictures, inferred))

@@ -14,7 +14,7 @@ from gm_core.tone.curves import ToneCurves
 from gm_core.tone.net import ToneNet
 from training.tensor_files import save_whole
 
-from .cache import Rows, gain_in_stops, join
+from .cache import Rows, gain_in_stops, join, shard_files
 from .loop import fit_for
 from .objective import HIGHLIGHT_WEIGHT, PerceptualScale, highlight_error, picture_error
 
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rows = join([tone_rows(load_file(path)) for path in sorted(options.pictures.glob("*.safetensors"))])
+    rows = join([tone_rows(load_file(path)) for path in shard_files(options.pictures)])
     log.info("%d samples", len(rows["sdr"]))
     nets = []
     for seed in range(options.seed, options.seed + options.nets):
