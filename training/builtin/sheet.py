@@ -13,6 +13,7 @@ from torch import Tensor
 from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
 from gm_core.gain_map import merge_hdr
 from gm_core.metrics import align
+from training.data.sources import pictures_below
 
 from .cache import to_bchw
 from .panoramas import find_panoramas
@@ -84,7 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model = BuiltinModel.load(options.weights)
     if options.pictures:
-        files = sorted(options.pictures.iterdir())
+        files = pictures_below(options.pictures)
+        if not files:
+            parser.error(f"{options.pictures}: no picture found")
         rows = [row_without_truth(model, load_square(file), options.size) for file in files]
     else:
         scenes = find_panoramas(options.panoramas)
