@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ..color import PRIMARIES, bradford, rgb_to_xyz
+from ..color import PRIMARIES, bradford, linear_to_srgb, rgb_to_xyz, srgb_to_linear
 from ..errors import ImageReadError
+from .image import HDRImage
+from .sanitize import sanitize
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +40,28 @@ def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
     Raises:
         ImageReadError: the eight numbers are no usable chromaticities.
     """
-    points = np.asarray(values, np.float64).reshape(-1, 2)
-    if points.shape != (4, 2) or not np.isfinite(points).all() or np.abs(points[:, 1]).min() < 1e-6:
+    points = np.asarray(values, np.float64)
+    if points.shape != (8,) or not np.isfinite(points).all() or abs(points[7]) < 1e-6:
         raise ImageReadError(f"the file's chromaticities {tuple(values)} are unusable")
-    xyz = np.stack([points[:, 0] / points[:, 1], np.ones(4), (1 - points.sum(1)) / points[:, 1]])
+    # Not divided by y, which is 0 for the X and Z of CIE XYZ.
+    x, y = points.reshape(4, 2).T
+    xyz = np.stack([x, y, 1 - x - y])
     if abs(np.linalg.det(xyz[:, :3])) < 1e-6:
         raise ImageReadError(f"the file's chromaticities {tuple(values)} do not span a colour space")
-    return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3])
+    return xyz[:, :3] * np.linalg.solve(xyz[:, :3], xyz[:, 3] / y[3])
+
+
+def convert(picture: HDRImage, matrix: np.ndarray) -> None:
+    """Apply a matrix to BT.2020 from `resolve_primaries`, in place. Infinite values become the picture's
+    peak and pixels that are not a number stay so in all channels: as they are, they would turn into one
+    another."""
+    unknown = np.isnan(picture.hdr).any(axis=-1)
+    picture.hdr = sanitize(picture.hdr, keep_negative=True)[0] @ matrix.T
+    picture.hdr[unknown] = np.nan
+    if picture.sdr is not None:
+        linear = srgb_to_linear(torch.from_numpy(picture.sdr)).numpy() @ matrix.T
+        picture.sdr = linear_to_srgb(torch.from_numpy(np.clip(linear, 0, 1))).numpy()
+    picture.primaries = FALLBACK
 
 
 def _matrix_to_fallback(values: Sequence[float]) -> np.ndarray:

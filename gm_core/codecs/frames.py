@@ -5,19 +5,47 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ImageReadError
 from .image import HDRImage, check_size
 from .libraries import library
-from .signal import picture_of
+from .signal import BT2020, BT2020_NCL, HLG, PQ, UNSPECIFIED, picture_of
 
-# ITU-T H.273 table 4: matrix number -> (Kr, Kb); 0 is RGB itself and 2 means unspecified.
-_LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
-_FULL_RANGE = 2
+# ITU-T H.273 table 4: matrix number -> (Kr, Kb).
+_LUMA = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+}
+_BT601, _YCGCO = 6, 8
+_LIMITED_RANGE, _FULL_RANGE = 1, 2
 _PLANAR = ("yuv4", "yuvj4", "gbr", "gray", "yuva4")
+
+
+class Tags(NamedTuple):
+    """How a signal is meant, in numbers of ITU-T H.273. range: 0 not stated, 1 limited, 2 full."""
+
+    primaries: int = UNSPECIFIED
+    transfer: int = UNSPECIFIED
+    matrix: int = UNSPECIFIED
+    range: int = 0
+
+    def or_else(self, other: Tags) -> Tags:
+        """What is not stated here taken from `other`."""
+        return Tags(*(b if a == missing else a for a, b, missing in zip(self, other, Tags(), strict=True)))
+
+
+def tags_of(source: Any) -> Tags:
+    """The tags of a frame, or of the context that decodes it."""
+    return Tags(
+        int(source.color_primaries), int(source.color_trc), int(source.colorspace), int(source.color_range)
+    )
 
 
 @contextmanager
@@ -28,37 +56,47 @@ def opened(source: bytes | str, format_name: str | None = None) -> Iterator[Any]
     with av.open(file, format=format_name, metadata_errors="ignore") as container:
         if not container.streams.video:
             raise ImageReadError("no picture in the file")
-        stream = container.streams.video[0]
-        check_size(stream.codec_context.width, stream.codec_context.height, source=container.format.name)
+        context = container.streams.video[0].codec_context
+        if not context.width or not context.height:
+            raise ImageReadError("its pixels cannot be found; the file is truncated or damaged")
+        check_size(context.width, context.height, source=container.format.name)
         yield container
 
 
-def frame_picture(frame: Any, *, white_nits: float = 203.0) -> HDRImage:
-    """A decoded frame as a picture, by the colour tags it carries.
+def frame_picture(
+    frame: Any, tags: Tags | None = None, *, white_nits: float = 203.0, centred: bool = False
+) -> HDRImage:
+    """A decoded frame as a picture, by `tags`, or those it carries.
 
     Raises:
-        ImageReadError: the pixel format or its matrix is not supported.
+        ImageReadError: the pixel format, its curve or its matrix is not supported.
     """
-    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
-    return picture_of(frame_codes(frame), primaries=primaries, transfer=transfer, white_nits=white_nits)
+    tags = tags or tags_of(frame)
+    codes = frame_codes(frame, tags, centred=centred)
+    return picture_of(codes, primaries=tags.primaries, transfer=tags.transfer, white_nits=white_nits)
 
 
-def frame_codes(frame: Any) -> np.ndarray:
+def frame_codes(frame: Any, tags: Tags | None = None, *, centred: bool = False) -> np.ndarray:
     """float32 [H,W,3] in [0,1]: the RGB signal of a planar frame of any depth and chroma sampling.
 
+    centred: whether a subsampled colour sits in the middle of its block rather than on its first pixel.
+
     Raises:
         ImageReadError: the pixel format or its matrix is not supported.
     """
-    name = frame.format.name
+    name, tags = frame.format.name, tags or tags_of(frame)
     if not name.startswith(_PLANAR):
-        raise ImageReadError(f"pixel format {name} is not supported")
+        raise ImageReadError(f"pixel format {name} is not supported; convert it to planar YUV or RGB first")
     planes = [_plane(frame, index) for index in range(1 if name.startswith("gray") else 3)]
-    scale = np.float32(1 / ((1 << frame.format.components[0].bits) - 1))
-    if name.startswith("gray"):
-        return np.repeat(planes[0][..., None] * scale, 3, axis=-1)
-    if name.startswith("gbr"):
-        return np.stack([planes[2], planes[0], planes[1]], axis=-1) * scale
-    return _from_ycc(frame, [plane * scale for plane in planes])
+    bits = frame.format.components[0].bits
+    if name.startswith(("gray", "gbr")):
+        planes = [_full_range(plane, bits, limited=tags.range == _LIMITED_RANGE) for plane in planes]
+        order = (0, 0, 0) if name.startswith("gray") else (2, 0, 1)
+        return np.clip(np.stack([planes[index] for index in order], axis=-1), 0, 1)
+    limited = tags.range != _FULL_RANGE and not name.startswith("yuvj")
+    y = _full_range(planes[0], bits, limited=limited)
+    chroma = [_full_chroma(plane, bits, limited=limited) for plane in planes[1:]]
+    return _from_ycc(y, *(_stretch(plane, y.shape, centred) for plane in chroma), tags=tags)
 
 
 def packed_pixels(frame: Any) -> np.ndarray:
@@ -84,32 +122,48 @@ def _plane(frame: Any, index: int) -> np.ndarray:
     return rows[:, : plane.width * kind.itemsize].copy().view(kind).astype(np.float32)
 
 
-def _from_ycc(frame: Any, planes: list[np.ndarray]) -> np.ndarray:
-    luma = _LUMA.get(int(frame.colorspace) if int(frame.colorspace) != 2 else 6)
-    if luma is None:
-        raise ImageReadError(f"colour matrix {int(frame.colorspace)} is not supported")
-    top = (1 << frame.format.components[0].bits) - 1
-    y, cb, cr = planes
-    half = (top + 1) / 2 / top
-    if int(frame.color_range) == _FULL_RANGE or frame.format.name.startswith("yuvj"):
-        cb, cr = cb - half, cr - half
+def _full_range(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
+    """Codes of luma or of a colour as 0 to 1."""
+    unit = np.float32(1 << bits - 8)
+    if limited:
+        return (plane - 16 * unit) / (219 * unit)
+    return plane * np.float32(1 / ((1 << bits) - 1))
+
+
+def _full_chroma(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
+    """Codes of a colour difference as -0.5 to 0.5."""
+    unit = np.float32(1 << bits - 8)
+    return (plane - 128 * unit) / (224 * unit if limited else np.float32((1 << bits) - 1))
+
+
+def _from_ycc(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, *, tags: Tags) -> np.ndarray:
+    matrix = tags.matrix
+    if matrix == UNSPECIFIED:
+        matrix = BT2020_NCL if tags.primaries == BT2020 or tags.transfer in (PQ, HLG) else _BT601
+    if matrix == _YCGCO:
+        rest = y - cb
+        rgb = rest + cr, y + cb, rest - cr
+    elif matrix in _LUMA:
+        kr, kb = _LUMA[matrix]
+        red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
+        rgb = red, (y - kr * red - kb * blue) / (1 - kr - kb), blue
     else:
-        unit = (top + 1) / 256 / top
-        y = (y - 16 * unit) / (219 * unit)
-        cb, cr = (cb - half) / (224 * unit), (cr - half) / (224 * unit)
-    cb, cr = (_stretch(plane, y.shape) for plane in (cb, cr))
-    kr, kb = luma
-    red, blue = y + 2 * (1 - kr) * cr, y + 2 * (1 - kb) * cb
-    green = (y - kr * red - kb * blue) / (1 - kr - kb)
-    return np.clip(np.stack([red, green, blue], axis=-1), 0, 1).astype(np.float32)
+        raise ImageReadError(
+            f"colour matrix {matrix} of H.273 is not supported; convert it to RGB or BT.2020 YCbCr (9) first"
+        )
+    return np.clip(np.stack(rgb, axis=-1), 0, 1).astype(np.float32)
 
 
-def _stretch(plane: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Chroma at full size: each sample sits on the first pixel of its block, between them is linear."""
+def _stretch(plane: np.ndarray, size: tuple[int, ...], centred: bool) -> np.ndarray:
+    """Chroma at full size, linear between its samples."""
     for axis in (0, 1):
         count = plane.shape[axis]
         if count != size[axis]:
-            low = np.arange(size[axis]) // 2
-            high = np.minimum(low + np.arange(size[axis]) % 2, count - 1)
-            plane = (plane.take(low, axis) + plane.take(high, axis)) / 2
+            pixel = np.arange(size[axis])
+            position = np.clip(pixel / 2 - (0.25 if centred else 0), 0, count - 1)
+            low = position.astype(np.intp)
+            share = (position - low).astype(np.float32)
+            share = share[:, None] if axis == 0 else share
+            high = np.minimum(low + 1, count - 1)
+            plane = plane.take(low, axis) * (1 - share) + plane.take(high, axis) * share
     return plane

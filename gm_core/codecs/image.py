@@ -132,4 +132,7 @@ def reading(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageReadError(f"{what}: not enough memory to decode it") from error
     except Exception as error:
-        raise ImageReadError(f"{what}: {str(error) or type(error).__name__}") from error
+        cause = str(error) or type(error).__name__
+        raise ImageReadError(
+            f"{what}: the file is truncated or damaged; copy or export it again ({cause})"
+        ) from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
-from ..color import linear_to_srgb, srgb_to_linear
+from ..color import linear_to_srgb
 from ..errors import ImageReadError
-from .chromaticities import FALLBACK
+from .chromaticities import FALLBACK, convert
 from .icc import IccProfile, d50_matrix, read_icc, srgb_table
 from .image import HDRImage
 
@@ -42,6 +43,22 @@ class SDRBase:
         return HDRImage(hdr, sdr=sdr, primaries=(self.profile and self.profile.primaries) or "bt709")
 
 
+def read_base(image: Image.Image, profile: bytes) -> SDRBase:
+    """The picture with its profile. One whose profile matrix and curves cannot express, as for print, grey or
+    of a scanner, is converted to sRGB."""
+    known = rgb_profile(profile)
+    if known is None and profile:
+        source = image if image.mode in ("L", "CMYK") else image.convert("RGB")
+        try:
+            opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+            image = ImageCms.profileToProfile(source, opened, target, intent, outputMode="RGB") or source
+        except (ImageCms.PyCMSError, OSError, ImportError, ValueError) as error:
+            logger.warning("its colour profile cannot be applied (%s); sRGB is assumed", error)
+    return SDRBase(np.asarray(image.convert("RGB")), known)
+
+
 def rgb_profile(profile: bytes) -> IccProfile | None:
     """The profile of an RGB picture; None, which means sRGB, where it is empty, for another colour space or
     of a kind that matrix and curves cannot express."""
@@ -50,7 +67,7 @@ def rgb_profile(profile: bytes) -> IccProfile | None:
     try:
         return read_icc(profile)
     except ImageReadError as error:
-        logger.warning("%s; sRGB is assumed", error)
+        logger.info("%s", error)
         return None
 
 
@@ -58,12 +75,7 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
     """Convert a picture whose profile names none of our primaries to BT.2020, in place."""
     if profile is None or profile.primaries is not None:
         return
-    matrix = np.linalg.solve(d50_matrix(FALLBACK), profile.to_xyz).astype(np.float32)
-    picture.hdr = picture.hdr @ matrix.T
-    if picture.sdr is not None:
-        linear = srgb_to_linear(torch.from_numpy(picture.sdr)).numpy() @ matrix.T
-        picture.sdr = linear_to_srgb(torch.from_numpy(np.clip(linear, 0, 1))).numpy()
-    picture.primaries = FALLBACK
+    convert(picture, np.linalg.solve(d50_matrix(FALLBACK), profile.to_xyz).astype(np.float32))
 
 
 def orient(picture: HDRImage, exif: Image.Exif) -> None:
@@ -75,8 +87,16 @@ def turn(picture: HDRImage, orientation: int) -> None:
     """Turn every plane of a picture upright, in place, from an Exif orientation."""
     for name in ("hdr", "sdr", "gain_map", "alpha"):
         pixels = getattr(picture, name)
-        if pixels is not None:
+        if pixels is not None and orientation != 1:
             setattr(picture, name, upright(pixels, orientation))
+
+
+def crop(picture: HDRImage, rows: slice, columns: slice) -> None:
+    """Keep these pixels of a picture without a gain map, in place."""
+    for name in ("hdr", "sdr", "alpha"):
+        pixels = getattr(picture, name)
+        if pixels is not None:
+            setattr(picture, name, np.ascontiguousarray(pixels[rows, columns]))
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -9,15 +9,31 @@ import numpy as np
 import torch
 
 from ..color import PQ_PEAK_NITS, PRIMARIES, pq_decode, pq_encode, rgb_to_rgb, srgb_to_linear
+from ..errors import ImageReadError
 from ..hdr_signal import hlg_light
+from .chromaticities import convert, resolve_primaries
 from .image import HDRImage, check_choice, row_blocks
 
 # ITU-T H.273: primaries, transfer curves, matrices.
-BT2020 = 9
-PQ, HLG = 16, 18
+BT709, UNSPECIFIED, BT2020 = 1, 2, 9
+LINEAR, SRGB, PQ, HLG = 8, 13, 16, 18
 IDENTITY, BT2020_NCL = 0, 9
-_PRIMARIES = {1: "bt709", 9: "bt2020", 11: "p3", 12: "p3"}
-_GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
+_NAMED = {1: "bt709", 9: "bt2020", 12: "p3"}
+# H.273 table 2: x, y of red, green, blue and white of those that have no name here.
+_CHROMATICITIES = {
+    4: (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, 0.310, 0.316),
+    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3127, 0.3290),
+    6: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, 0.3127, 0.3290),
+    7: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, 0.3127, 0.3290),
+    8: (0.681, 0.319, 0.243, 0.692, 0.145, 0.049, 0.310, 0.316),
+    10: (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
+    22: (0.630, 0.340, 0.295, 0.605, 0.155, 0.077, 0.3127, 0.3290),
+}
+# Curves of SDR video are read with the sRGB curve, as browsers do.
+_SDR_CURVES = {0, 1, 2, 3, 6, 7, 11, 12, 13, 14, 15}
+# Curve -> exponent and factor; 17 is that of digital cinema, SMPTE ST 428-1.
+_POWERS = {4: (2.2, 1.0), 5: (2.8, 1.0), LINEAR: (1.0, 1.0), 17: (2.6, 52.37 / 48)}
 # SMPTE ST 2086 counts chromaticities in 0.00002 and luminances in 0.0001 cd/m2.
 XY_UNIT, NIT_UNIT = 0.00002, 0.0001
 
@@ -67,20 +83,50 @@ def bt2020_nits(hdr: np.ndarray, *, primaries: str, white_nits: float) -> np.nda
     return np.clip(hdr @ matrix.T.astype(np.float32), 0, PQ_PEAK_NITS)
 
 
-def picture_of(codes: np.ndarray, *, primaries: int, transfer: int, white_nits: float = 203.0) -> HDRImage:
+def picture_of(
+    codes: np.ndarray,
+    *,
+    primaries: int | tuple[float, ...],
+    transfer: int,
+    gamma: float | None = None,
+    white_nits: float = 203.0,
+) -> HDRImage:
     """The picture of a full-range RGB signal [H,W,3] in [0,1], tagged with CICP numbers.
 
-    Unspecified or SDR video curves (1, 2, 6, 13, 14, 15) are read with the sRGB curve, as browsers do, and
-    give an SDR rendition too. PQ and HLG are scaled so that `white_nits` becomes 1.0; HLG through its
-    reference display of 1000 nits.
+    Unspecified or SDR video curves are read with the sRGB curve, as browsers do, and give an SDR rendition
+    too. PQ and HLG are scaled so that `white_nits` becomes 1.0; HLG through its reference display of 1000
+    nits. Unspecified primaries are those of BT.2100 under its curves, otherwise BT.709.
+
+    primaries: or x, y of red, green, blue and white. Sets without a name here are converted to BT.2020.
+    gamma: the exponent of a plain power curve; then `transfer` does not count.
+
+    Raises:
+        ImageReadError: the curve is a logarithmic one or none of the standard.
     """
-    name = _PRIMARIES.get(primaries, "bt709")
+    name, matrix = _colour_space(primaries, transfer)
+    if gamma is None and transfer not in (PQ, HLG, *_POWERS, *_SDR_CURVES):
+        raise ImageReadError(
+            f"transfer curve {transfer} of H.273 is not supported; convert the picture to PQ, HLG or sRGB"
+        )
     hdr = np.empty(codes.shape, np.float32)
     for rows in row_blocks(*codes.shape[:2]):
-        hdr[rows] = _linear(np.ascontiguousarray(codes[rows], np.float32), name, transfer, white_nits)
-    is_sdr = transfer not in (PQ, HLG, *_GAMMAS)
-    sdr = codes.astype(np.float32) if is_sdr else None
-    return HDRImage(hdr, sdr=sdr, primaries=name, white_nits=white_nits)
+        block = np.ascontiguousarray(codes[rows], np.float32)
+        powered = gamma is not None
+        hdr[rows] = block ** np.float32(gamma) if powered else _linear(block, name, transfer, white_nits)
+    sdr = codes.astype(np.float32) if gamma is None and transfer in _SDR_CURVES else None
+    picture = HDRImage(hdr, sdr=sdr, primaries=name, white_nits=white_nits)
+    if matrix is not None:
+        convert(picture, matrix)
+    return picture
+
+
+def _colour_space(primaries: int | tuple[float, ...], transfer: int) -> tuple[str, np.ndarray | None]:
+    """The set's name, or BT.2020 and the matrix that converts to it."""
+    if not isinstance(primaries, int):
+        return resolve_primaries(primaries)
+    if primaries in _CHROMATICITIES:
+        return resolve_primaries(_CHROMATICITIES[primaries])
+    return _NAMED.get(primaries, "bt2020" if transfer in (PQ, HLG) else "bt709"), None
 
 
 def _linear(codes: np.ndarray, primaries: str, transfer: int, white_nits: float) -> np.ndarray:
@@ -90,6 +136,7 @@ def _linear(codes: np.ndarray, primaries: str, transfer: int, white_nits: float)
     if transfer == HLG:
         light = hlg_light(signal.movedim(-1, 0)[None], primaries)[0].movedim(0, -1)
         return (light / white_nits).numpy()
-    if transfer in _GAMMAS:
-        return codes ** np.float32(_GAMMAS[transfer])
+    if transfer in _POWERS:
+        exponent, factor = _POWERS[transfer]
+        return codes ** np.float32(exponent) * np.float32(factor)
     return srgb_to_linear(signal).numpy()

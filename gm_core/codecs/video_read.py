@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageReadError
-from .frames import frame_picture, opened
+from .frames import Tags, frame_picture, opened, tags_of
 from .image import HDRImage, reading
 from .signal import HLG, PQ
 
+_FULL_RANGE = 2
 # ITU-T H.273 table 3, for messages.
 _CURVES = {1: "BT.709", 2: "not stated", 6: "BT.601", 8: "linear", 13: "sRGB", 14: "BT.2020 SDR"}
 
@@ -70,11 +71,13 @@ def decode_frames(
             `start`.
     """
     with _reading(path) as container:
-        count = 0
+        # Some decoders forget what the container states once they have seen a frame that does not.
+        count, stated_tags = 0, tags_of(container.streams.video[0].codec_context)
         for frame in container.decode(video=0):
             count += 1
             if count > start:
-                picture = _upright(frame_picture(frame, white_nits=white_nits), frame)
+                tags = _tags(frame, stated_tags)
+                picture = _upright(frame_picture(frame, tags, white_nits=white_nits), frame)
                 picture.metadata |= {"format": "video", "time": frame.time}
                 yield picture
         stated = max(container.streams.video[0].frames, start + 1)
@@ -90,6 +93,13 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield container
     except ImageReadError as error:
         raise ImageReadError(f"{os.path.basename(path)}: {error}") from error
+
+
+def _tags(frame: Any, stated: Tags) -> Tags:
+    """The tags of a frame and, where it has none, of its stream. FFmpeg writes full-range RGB but marks it
+    as limited."""
+    tags = tags_of(frame).or_else(stated)
+    return tags._replace(range=_FULL_RANGE) if frame.format.name.startswith("gbr") else tags
 
 
 def _upright(picture: HDRImage, frame: Any) -> HDRImage:

@@ -1,0 +1,97 @@
+"""Colour tags of ITU-T H.273, as pictures and video frames carry them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gm_core.codecs.frames import Tags, frame_picture
+from gm_core.codecs.signal import HLG, LINEAR, PQ, picture_of, pq_codes
+from gm_core.codecs.video_read import decode_frames
+from gm_core.errors import ImageReadError
+
+av = pytest.importorskip("av")
+RAMP = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
+
+
+@pytest.mark.parametrize("primaries", [4, 5, 6, 7, 8, 10, 11, 22])
+def test_primaries_without_a_name_are_converted_and_white_stays_white(primaries):
+    picture = picture_of(np.ones((1, 1, 3), np.float32), primaries=primaries, transfer=LINEAR)
+    assert picture.primaries == "bt2020"
+    np.testing.assert_allclose(picture.hdr, 1, atol=1e-5)
+
+
+def test_xyz_primaries_are_those_of_the_eye():
+    """CIE XYZ of BT.2020 green under equal energy, in the primaries of BT.2020 again mostly green."""
+    green = np.array([[[0.1446, 0.6780, 0.0281]]], np.float32)
+    red, greenest, blue = picture_of(green, primaries=10, transfer=LINEAR).hdr[0, 0]
+    assert greenest > 0.9 and abs(red) < 0.1 and abs(blue) < 0.1
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_hdr_without_primaries_is_that_of_bt2100(transfer):
+    assert picture_of(np.ones((1, 1, 3), np.float32), primaries=2, transfer=transfer).primaries == "bt2020"
+
+
+@pytest.mark.parametrize("transfer", [9, 10, 19, 255])
+def test_an_unknown_curve_is_named(transfer):
+    with pytest.raises(ImageReadError, match=f"transfer curve {transfer} .* convert"):
+        picture_of(np.ones((1, 1, 3), np.float32), primaries=1, transfer=transfer)
+
+
+def grey_frame(pixel_format: str, luma: np.ndarray, neutral: int = 512):
+    frame = av.VideoFrame(64, 64, pixel_format)
+    for index, plane in enumerate(frame.planes):
+        rows = np.full((plane.height, plane.line_size // 2), neutral, "<u2")
+        if not index or pixel_format.startswith("gbr"):
+            rows[:, :64] = luma
+        plane.update(rows)
+    return frame
+
+
+@pytest.mark.parametrize("pixel_format", ["gray10le", "yuv444p10le", "yuv420p10le"])
+def test_limited_range_is_stretched(pixel_format):
+    frame = grey_frame(pixel_format, np.rint(RAMP * 876 + 64).astype("<u2"))
+    picture = frame_picture(frame, Tags(primaries=9, transfer=PQ, matrix=9, range=1))
+    codes = pq_codes(picture.hdr, primaries="bt2020", white_nits=203)
+    np.testing.assert_allclose(codes, np.repeat(RAMP[..., None], 3, -1), atol=1e-3)
+
+
+def test_an_hdr_signal_without_a_matrix_is_read_with_that_of_bt2020():
+    frame = grey_frame("yuv444p10le", np.full((64, 64), 300, "<u2"), neutral=600)
+    stated = frame_picture(frame, Tags(primaries=9, transfer=PQ, matrix=9, range=1))
+    for tags in (Tags(9, PQ, 2, 1), Tags(2, PQ, 2, 1)):
+        np.testing.assert_array_equal(frame_picture(frame, tags).hdr, stated.hdr)
+
+
+def test_ycgco_is_undone():
+    red, green, blue = 0.8, 0.4, 0.2
+    y, cg, co = (red + 2 * green + blue) / 4, (2 * green - red - blue) / 4, (red - blue) / 2
+    frame = av.VideoFrame(64, 64, "yuv444p10le")
+    for plane, value in zip(frame.planes, (y * 1023, cg * 1023 + 512, co * 1023 + 512), strict=True):
+        plane.update(np.full((plane.height, plane.line_size // 2), round(value), "<u2"))
+    picture = frame_picture(frame, Tags(1, 1, 8, 2))
+    np.testing.assert_allclose(picture.sdr[0, 0], (red, green, blue), atol=2e-3)
+
+
+def test_an_unknown_matrix_is_named():
+    with pytest.raises(ImageReadError, match="colour matrix 14 .* convert"):
+        frame_picture(grey_frame("yuv444p10le", RAMP), Tags(9, PQ, 14, 1))
+
+
+def test_tags_of_the_container_count_where_frames_have_none(tmp_path):
+    """As editors leave ProRes: the curve stands in the container alone."""
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("prores_ks", rate=24, options={"profile": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = 9, PQ, 9
+        frame = grey_frame("yuv444p10le", np.rint(RAMP * 876 + 64).astype("<u2"))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        assert int(next(container.decode(video=0)).color_trc) == 2
+    picture = next(decode_frames(path))
+    codes = pq_codes(picture.hdr, primaries=picture.primaries, white_nits=203)
+    np.testing.assert_allclose(codes.mean(-1), RAMP, atol=0.02)
