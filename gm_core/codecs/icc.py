@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..color import bradford, rgb_to_xyz
+from ..color import bradford, linear_to_srgb, rgb_to_xyz
 from ..errors import ImageReadError
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
@@ -24,6 +24,12 @@ class IccProfile:
     to_xyz: np.ndarray
     curves: np.ndarray
     primaries: str | None
+
+    @property
+    def has_srgb_curve(self) -> bool:
+        """Whether no 8-bit code tells its curves from the sRGB curve."""
+        encoded = linear_to_srgb(torch.from_numpy(self.curves)).numpy()
+        return bool(np.abs(encoded - np.arange(256) / 255).max() < 0.5 / 255)
 
 
 def build_icc(primaries: str) -> bytes:
@@ -63,8 +69,27 @@ def read_icc(profile: bytes) -> IccProfile:
         raise ImageReadError(f"ICC profile: not a readable RGB matrix profile ({error!r})") from error
     if not np.isfinite(curves).all() or abs(np.linalg.det(matrix)) < 1e-4:
         raise ImageReadError("ICC profile: its matrix or curves are unusable")
-    near = (name for name in _NAMES if np.abs(matrix - d50_matrix(name)).max() < 0.004)
-    return IccProfile(matrix, curves.astype(np.float32), next(near, None))
+    return profile_of(matrix, curves)
+
+
+def profile_of(to_xyz: np.ndarray, curves: np.ndarray) -> IccProfile:
+    """A matrix/TRC profile, by the name of its primaries where they have one."""
+    near = (name for name in _NAMES if np.abs(to_xyz - d50_matrix(name)).max() < 0.004)
+    return IccProfile(to_xyz, curves.astype(np.float32), next(near, None))
+
+
+def adapted_to_d50(to_xyz: np.ndarray) -> np.ndarray:
+    """[3,3] linear RGB to XYZ in the set's own white, adapted to D50 with Bradford."""
+    return bradford(torch.from_numpy(to_xyz.sum(1)), torch.from_numpy(_D50)).numpy() @ to_xyz
+
+
+def read_cicp(profile: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer curve in numbers of ITU-T H.273 that a profile of ICC.1:2022 may state."""
+    try:
+        tag = _tag_table(profile)[b"cicp"]
+        return tag[8], tag[9]
+    except (KeyError, IndexError, struct.error, ValueError):
+        return None
 
 
 def d50_matrix(primaries: str) -> np.ndarray:

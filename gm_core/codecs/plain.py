@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import ImageReadError
 from .image import HDRImage, check_size, reading
-from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
+from .sdr_base import orient, read_base, use_known_primaries
 
 FORMATS = ("WEBP", "BMP")
 
@@ -30,12 +30,11 @@ def decode_plain(data: bytes) -> HDRImage:
             ) from None
         check_size(*image.size, source=str(image.format))
         has_alpha = "A" in image.getbands()
-        pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
-        profile = rgb_profile(image.info.get("icc_profile") or b"")
-        picture = SDRBase(pixels[..., :3], profile).picture()
+        base = read_base(image, image.info.get("icc_profile") or b"")
+        picture = base.picture()
         if has_alpha:
-            picture.alpha = pixels[..., 3].astype(np.float32) / 255
-        use_known_primaries(picture, profile)
+            picture.alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / 255
+        use_known_primaries(picture, base.profile)
         picture.metadata["format"] = str(image.format).lower()
         orient(picture, image.getexif())
         return picture

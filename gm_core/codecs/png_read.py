@@ -10,14 +10,16 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ..errors import ImageReadError
+from .chromaticities import rgb_to_xyz_of
 from .frames import opened, packed_pixels
-from .icc import IccProfile
+from .icc import IccProfile, adapted_to_d50, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
 from .png_write import SIGNATURE
-from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
+from .profiles import picture_of_profile
+from .sdr_base import SDRBase, orient, read_base, use_known_primaries
 from .signal import picture_of
 
-_UNSPECIFIED = 2
+_SRGB_GAMMA = 0.45455
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # No deflate stream is smaller than 1/1032 of what it holds.
 _DEFLATE_RATIO = 1032
@@ -40,10 +42,11 @@ def decode_png(data: bytes) -> HDRImage:
         size = width * height * _CHANNELS[colour] * depth // 8
         check_ratio(size, len(data), _DEFLATE_RATIO, source="PNG")
         image = PngImagePlugin.PngImageFile(io.BytesIO(data))
-        profile = rgb_profile(image.info.get("icc_profile") or b"")
         cicp = tuple(chunks.get(b"cICP", b"")[:4])
-        pixels = _deep_pixels(data) if depth == 16 else _shallow_pixels(image)
-        picture = _picture(pixels, cicp, profile)
+        if depth == 16:
+            picture = _signal(_deep_pixels(data), _profile(image, chunks), cicp)
+        else:
+            picture = _shallow(image, chunks, cicp)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
         orient(picture, image.getexif())
         return picture
@@ -67,10 +70,37 @@ def _read_chunks(data: bytes) -> dict[bytes, bytes]:
     return chunks
 
 
-def _shallow_pixels(image: Image.Image) -> np.ndarray:
-    """uint8 [H,W,3|4]."""
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+def _profile(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes | IccProfile:
+    """The ICC profile, or what `gAMA` and `cHRM` say where neither it nor `sRGB` stands beside them."""
+    icc = image.info.get("icc_profile") or b""
+    if icc or b"sRGB" in chunks or not {b"gAMA", b"cHRM"} & chunks.keys():
+        return icc
+    gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000 or _SRGB_GAMMA
+    steps = np.arange(256) / 255
+    near_srgb = abs(gamma - _SRGB_GAMMA) < 0.005
+    curve = srgb_table() if near_srgb else steps ** (1 / max(gamma, 0.01))
+    to_xyz = d50_matrix("bt709")
+    if b"cHRM" in chunks:
+        white, *primaries = np.array(struct.unpack_from(">8I", chunks[b"cHRM"])).reshape(4, 2) / 100_000
+        to_xyz = adapted_to_d50(rgb_to_xyz_of(np.concatenate([*primaries, white]).tolist()))
+    return profile_of(to_xyz, np.stack([curve] * 3))
+
+
+def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ...]) -> HDRImage:
+    """The picture of 8 bits or fewer."""
+    alpha = None
+    if "A" in image.getbands() or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+    if cicp:
+        pixels = np.asarray(image.convert("RGB"))
+        return _signal(pixels if alpha is None else np.dstack([pixels, alpha]), b"", cicp)
+    profile = _profile(image, chunks)
+    tagged = isinstance(profile, IccProfile)
+    base = SDRBase(np.asarray(image.convert("RGB")), profile) if tagged else read_base(image, profile)
+    picture = base.picture()
+    use_known_primaries(picture, base.profile)
+    picture.alpha = None if alpha is None else alpha.astype(np.float32) / 255
+    return picture
 
 
 def _deep_pixels(data: bytes) -> np.ndarray:
@@ -81,28 +111,19 @@ def _deep_pixels(data: bytes) -> np.ndarray:
     return np.concatenate([np.repeat(pixels[..., :1], 3, axis=-1), pixels[..., 1:]], -1) if grey else pixels
 
 
-def _picture(pixels: np.ndarray, cicp: tuple[int, ...], profile: IccProfile | None) -> HDRImage:
+def _signal(pixels: np.ndarray, profile: bytes | IccProfile, cicp: tuple[int, ...]) -> HDRImage:
+    """The picture of codes [H,W,3|4], by its tags or its profile."""
     codes = pixels / np.float32(np.iinfo(pixels.dtype).max)
+    colour = codes[..., :3]
     if len(cicp) == 4:
-        if cicp[2:] != (0, 1):
-            raise ImageReadError(f"PNG: cICP {cicp} is not full-range RGB")
-        picture = picture_of(codes[..., :3], primaries=cicp[0], transfer=cicp[1])
-    elif pixels.dtype == np.uint8:
-        picture = SDRBase(pixels[..., :3], profile).picture()
-        use_known_primaries(picture, profile)
+        if cicp[2] != 0 or cicp[3] > 1:
+            raise ImageReadError(f"PNG: cICP {cicp} is not RGB, which PNG alone knows; write the tags anew")
+        if cicp[3] == 0:
+            # Limited range: black and white at 16 and 235 of 255, with the lower bits behind them.
+            unit = np.float32((np.iinfo(pixels.dtype).max + 1) / 256 / np.iinfo(pixels.dtype).max)
+            colour = np.clip((colour - 16 * unit) / (219 * unit), 0, 1)
+        picture = picture_of(colour, primaries=cicp[0], transfer=cicp[1])
     else:
-        picture = picture_of(codes[..., :3], primaries=_UNSPECIFIED, transfer=_UNSPECIFIED)
-        _apply_profile(picture, profile)
-    if codes.shape[2] == 4:
-        picture.alpha = codes[..., 3]
+        picture = picture_of_profile(colour, profile)
+    picture.alpha = codes[..., 3] if codes.shape[2] == 4 else None
     return picture
-
-
-def _apply_profile(picture: HDRImage, profile: IccProfile | None) -> None:
-    if profile is None or picture.sdr is None:
-        return
-    codes = np.linspace(0, 1, 256)
-    for channel, curve in enumerate(profile.curves):
-        picture.hdr[..., channel] = np.interp(picture.sdr[..., channel], codes, curve)
-    picture.primaries = profile.primaries or picture.primaries
-    use_known_primaries(picture, profile)

@@ -11,7 +11,7 @@ from . import jpeg_segments as jpeg
 from .gain_map_search import GainMapPicture, find_gain_map
 from .icc import IccProfile, d50_matrix
 from .image import HDRImage, check_ratio, check_size, reading, row_blocks
-from .sdr_base import SDRBase, orient, rgb_profile, use_known_primaries
+from .sdr_base import SDRBase, orient, read_base, rgb_profile, use_known_primaries
 
 # Every 8x8 block of a Huffman-coded JPEG takes at least one bit.
 _PIXELS_PER_BYTE = 512
@@ -35,7 +35,7 @@ def decode_ultrahdr(data: bytes, *, headroom: float | None = None) -> HDRImage:
         exif = opened.getexif()
         note = exif.get_ifd(_EXIF_IFD).get(_MAKER_NOTE, b"")
         found = find_gain_map(data, primary, note if isinstance(note, bytes) else b"")
-        base = SDRBase(np.asarray(opened.convert("RGB")), rgb_profile(primary.icc_profile()))
+        base = read_base(opened, primary.icc_profile())
         picture = base.picture()
         if found is None:
             picture.metadata["format"] = "jpeg"

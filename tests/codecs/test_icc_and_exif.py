@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image, ImageCms
 
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
-from gm_core.codecs.icc import build_icc, read_icc, srgb_table
+from gm_core.codecs.icc import build_icc, read_cicp, read_icc, srgb_table
+from gm_core.codecs.profiles import picture_of_profile
 from gm_core.errors import ImageReadError
 
 
@@ -58,6 +60,63 @@ def test_foreign_primaries_become_bt2020(tmp_path):
     read = read_image(path)
     assert read.primaries == "bt2020"
     assert 0 <= read.sdr.min() and read.sdr.max() <= 1
+
+
+def profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile with these tags, relative to D50, version 2."""
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    kind, connection = (b"scnr", b"XYZ ") if space == b"GRAY" else (b"prtr", b"Lab ")
+    head = struct.pack(">I4xI4s4s4s12x4s", start + len(body), 0x02400000, kind, space, connection, b"acsp")
+    white = struct.pack(">3i", 63190, 65536, 54061)
+    return head + bytes(28) + white + bytes(128 - 80) + table + body
+
+
+D50 = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+LINEAR_GREY = profile(b"GRAY", {b"wtpt": D50, b"kTRC": b"curv" + bytes(8)})
+_RAMP = bytes(range(256))
+# A table under which every ink prints a grey of L* 50.
+ALL_GREY = profile(
+    b"CMYK",
+    {
+        b"wtpt": D50,
+        b"A2B0": b"mft1"
+        + struct.pack(">4x4B9i", 4, 3, 2, 0, 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+        + 4 * _RAMP
+        + 16 * bytes((128, 128, 128))
+        + 3 * _RAMP,
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "icc", "value", "light"), [("L", LINEAR_GREY, 128, 0.502), ("CMYK", ALL_GREY, 40, 0.186)]
+)
+def test_profiles_of_grey_and_print_are_applied(mode, icc, value, light, tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.new(mode, (8, 8), value if mode == "L" else (value,) * 4).save(path, icc_profile=icc, quality=100)
+    np.testing.assert_allclose(read_image(path).hdr, light, atol=0.01)
+
+
+def test_a_profile_may_state_pq_by_number():
+    """As ICC.1:2022 lets it: the matrix and curves of the profile are for old readers."""
+    named = build_icc("bt2020")
+    assert read_cicp(named) is None
+    start, count = 132 + 12 * 10, struct.pack(">I", 11)
+    moved = b"".join(
+        named[at : at + 4]
+        + struct.pack(">I", int.from_bytes(named[at + 4 : at + 8], "big") + 12)
+        + named[at + 8 : at + 12]
+        for at in range(132, start, 12)
+    )
+    tag = b"cicp" + bytes(4) + bytes((9, 16, 0, 1))
+    entry = b"cicp" + struct.pack(">II", len(named) + 12, len(tag))
+    tagged = named[:128] + count + moved + entry + named[start:] + tag
+    assert read_cicp(tagged) == (9, 16)
+    picture = picture_of_profile(np.ones((1, 1, 3), np.float32), tagged)
+    np.testing.assert_allclose(picture.hdr, 10000 / 203, rtol=1e-4)
 
 
 def test_workflow_goes_where_comfyui_puts_it():

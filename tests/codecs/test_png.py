@@ -98,6 +98,41 @@ def test_icc_profile_names_the_primaries(deep):
     assert np.abs(picture.hdr).max() <= 1
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_stated_gamma_and_chromaticities_are_honoured(deep):
+    """Linear light in the primaries of BT.2020, told in the oldest way there is."""
+    xy = (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046)
+    chunks = [
+        (b"gAMA", struct.pack(">I", 100_000)),
+        (b"cHRM", struct.pack(">8I", *(round(value * 100_000) for value in xy))),
+    ]
+    data = with_chunks(chunks, deep=deep)
+    picture = decode_png(data)
+    assert picture.primaries == "bt2020"
+    full, codes = (65535, CODES) if deep else (255, CODES.astype(np.uint8))
+    np.testing.assert_allclose(picture.hdr, codes / full, atol=1e-5)
+    srgb = decode_png(with_chunks([(b"sRGB", b"\0"), *chunks], deep=deep))
+    assert srgb.primaries == "bt709"
+    np.testing.assert_array_equal(np.rint(srgb.sdr * full), codes)
+
+
+def with_chunks(chunks, *, deep: bool) -> bytes:
+    """CODES as a picture with these chunks, of 16 or of 8 bits."""
+    data = encode_png16(CODES, chunks=chunks)
+    if deep:
+        return data
+    buffer = io.BytesIO()
+    Image.fromarray(CODES.astype(np.uint8)).save(buffer, "PNG")
+    added = data[data.index(chunks[0][0]) - 4 : data.index(b"IDAT") - 4]
+    return buffer.getvalue()[:33] + added + buffer.getvalue()[33:]
+
+
+def test_limited_range_is_stretched():
+    codes = np.array([16, 125.5, 235])[:, None, None] * 256 * np.ones(3)
+    data = encode_png16(codes.astype(np.uint16), chunks=[(b"cICP", bytes((9, 8, 0, 0)))])
+    np.testing.assert_allclose(decode_png(data).hdr[:, 0, 0], (0, 0.5, 1), atol=1e-4)
+
+
 def test_damage_is_named(tmp_path):
     data = encode_png16(CODES)
     for bad in (data[:20], data[:1000], data[:16] + b"\x7f" + data[17:], data[:-20]):
@@ -119,3 +154,10 @@ def test_damage_is_named(tmp_path):
 def test_bad_arguments_are_named(pixels, text, message):
     with pytest.raises(ImageWriteError, match=message):
         encode_png16(pixels, text=text)
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.5, 0.9])
+def test_cut_pixels_are_called_truncated(cut):
+    data = encode_png16(CODES)
+    with pytest.raises(ImageReadError, match="truncated or damaged"):
+        decode_png(data[: int(cut * len(data))])
