@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import struct
 from inspect import signature
+from typing import Any
 
 import numpy as np
 
 from ..errors import ImageReadError, ImageWriteError
+from .avif_items import Grid, Items, clean_aperture, orientation, read_items
 from .avif_metadata import add_metadata
-from .avif_transform import transforms
-from .frames import frame_codes, frame_picture, opened
+from .frames import Tags, frame_codes, frame_picture, opened, tags_of
 from .image import HDRImage, check_hdr, check_ratio, check_size, reading
 from .libraries import library
-from .sdr_base import turn
+from .profiles import picture_of_profile
+from .sdr_base import crop, turn
 from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, light_level, pq_codes
+
+logger = logging.getLogger(__name__)
 
 LOSSLESS = 100
 _MAX_SIDE = 65536
 # A plain 128x128 block takes a few bits.
 _PIXELS_PER_BYTE = 20_000
-_ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 
 
 def encode_avif(
@@ -70,36 +75,98 @@ def encode_avif(
 
 
 def decode_avif(data: bytes) -> HDRImage:
-    """An AVIF by its colour tags: PQ and HLG as HDR, everything else as SDR.
+    """An AVIF by its colour tags or profile: PQ and HLG as HDR, everything else as SDR.
 
-    The picture stands upright; a crop of the container is not applied.
+    The picture is put together from its tiles, cut to its clean aperture and stands upright. A gain map in
+    the file is not applied.
 
     Raises:
         ImageReadError: damaged, truncated, too large, or of an unsupported colour format.
     """
-    with reading("AVIF"), opened(data, "mov") as container:
-        context = container.streams.video[0].codec_context
-        check_size(context.width, context.height, source="AVIF")
-        check_ratio(context.width * context.height, len(data), _PIXELS_PER_BYTE, source="AVIF")
+    with reading("AVIF"):
+        items = read_items(data)
+        if items is None:
+            return _first_frame(data)
+        if b"tmap" in items.kinds.values():
+            logger.warning("an AVIF with a gain map: only its base picture is read")
+        colours = items.colours(items.primary)
+        frames, grid = _frames(data, items, items.primary)
+        tags = _stated(colours.get(b"nclx", b"")).or_else(tags_of(frames[0]))
+        codes = _joined([frame_codes(frame, tags, centred=True) for frame in frames], grid)
+        profile = colours.get(b"prof") or colours.get(b"rICC") or b""
+        picture = picture_of_profile(codes, profile, primaries=tags.primaries, transfer=tags.transfer)
+        picture.alpha = _alpha(data, items, codes.shape[:2])
+        for box in items.properties.get(items.primary, []):
+            turn(picture, orientation(box))
+            if box.kind == b"clap":
+                crop(picture, *clean_aperture(box.payload, picture.hdr.shape[1], picture.hdr.shape[0]))
+        picture.metadata |= {"format": "avif", "bits": frames[0].format.components[0].bits}
+        return picture
+
+
+def _first_frame(data: bytes) -> HDRImage:
+    """The first picture of a sequence."""
+    with opened(data, "mov") as container:
+        _check(container.streams.video[0].codec_context, data)
         frame = next(container.decode(video=0), None)
         if frame is None:
-            raise ImageReadError("AVIF: no picture in the file")
-        picture = frame_picture(frame)
-        if _ALPHA in data:
-            picture.alpha = _alpha(data, picture.hdr.shape[:2])
-        for step in transforms(data):
-            turn(picture, step)
+            raise ImageReadError("no picture in the file")
+        picture = frame_picture(frame, centred=True)
         picture.metadata |= {"format": "avif", "bits": frame.format.components[0].bits}
         return picture
 
 
-def _alpha(data: bytes, size: tuple[int, ...]) -> np.ndarray | None:
-    """The second picture in the file, if it is grey and as large as the first."""
+def _frames(data: bytes, items: Items, item: int) -> tuple[list[Any], Grid | None]:
+    """The decoded picture of an item, or its tiles and how they are put together."""
+    grid = items.grid(item)
+    wanted = [item] if grid is None else grid.tiles
+    frames: dict[int, Any] = {}
     with opened(data, "mov") as container:
-        contexts = [stream.codec_context for stream in container.streams.video]
-        if len(contexts) < 2 or (contexts[1].height, contexts[1].width) != size:
-            return None
-        frame = next(container.decode(video=1), None)
-        if frame is None or (frame.height, frame.width) != size or not frame.format.name.startswith("gray"):
-            return None
-        return frame_codes(frame)[..., 0]
+        streams = [stream for stream in container.streams.video if stream.id in wanted]
+        if grid is not None:
+            check_size(grid.width, grid.height, source="AVIF")
+        for stream in streams:
+            _check(stream.codec_context, data)
+        for packet in container.demux(streams) if streams else ():
+            for frame in packet.decode():
+                frames.setdefault(packet.stream.id, frame)
+    if any(number not in frames for number in wanted):
+        raise ImageReadError("its picture cannot be decoded; the file is truncated or damaged")
+    return [frames[number] for number in wanted], grid
+
+
+def _check(context: Any, data: bytes) -> None:
+    check_size(context.width, context.height, source="AVIF")
+    check_ratio(context.width * context.height, len(data), _PIXELS_PER_BYTE, source="AVIF")
+
+
+def _stated(nclx: bytes) -> Tags:
+    """The tags of an `nclx` property, which count before those of the coded picture."""
+    if len(nclx) < 7:
+        return Tags()
+    primaries, transfer, matrix = struct.unpack_from(">HHH", nclx)
+    return Tags(primaries, transfer, matrix, 2 if nclx[6] & 0x80 else 1)
+
+
+def _joined(tiles: list[np.ndarray], grid: Grid | None) -> np.ndarray:
+    if grid is None:
+        return tiles[0]
+    if any(tile.shape != tiles[0].shape for tile in tiles):
+        raise ImageReadError("the tiles of its grid differ in size; the file is damaged")
+    rows = [np.concatenate(tiles[at : at + grid.columns], 1) for at in range(0, len(tiles), grid.columns)]
+    picture = np.concatenate(rows, 0)
+    if picture.shape[0] < grid.height or picture.shape[1] < grid.width:
+        raise ImageReadError("the tiles of its grid do not cover the picture; the file is damaged")
+    return np.ascontiguousarray(picture[: grid.height, : grid.width])
+
+
+def _alpha(data: bytes, items: Items, size: tuple[int, ...]) -> np.ndarray | None:
+    """The transparency, if it is grey and as large as the picture."""
+    item = items.alpha()
+    if item is None:
+        return None
+    frames, grid = _frames(data, items, item)
+    if any(not frame.format.name.startswith(("gray", "yuv")) for frame in frames):
+        return None
+    alpha = _joined([frame_codes(frame)[..., :1] for frame in frames], grid)
+    return alpha[..., 0] if alpha.shape[:2] == size else None

@@ -1,0 +1,102 @@
+"""AVIF files as others lay them out: profiles, ranges, tiles, crops."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gm_core.codecs.avif import decode_avif
+from gm_core.codecs.icc import build_icc
+from gm_core.codecs.iso_boxes import write_box
+from gm_core.codecs.signal import HLG, PQ, pq_codes
+from gm_core.errors import ImageReadError
+from tests.codecs.raw_avif import grid_avif
+from tests.marks import writes_avif
+
+imagecodecs = pytest.importorskip("imagecodecs")
+Y, X = np.mgrid[0:128, 0:192]
+PICTURE = np.stack([X / 191, Y / 127, (X + Y) / 318], axis=-1)
+
+
+def by_pillow(**options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray((PICTURE * 255).astype(np.uint8)).save(file, "AVIF", quality=100, **options)
+    return file.getvalue()
+
+
+def in_pq(pixels: np.ndarray) -> bytes:
+    codes = (pixels * 1023 + 0.5).astype(np.uint16)
+    return imagecodecs.avif_encode(
+        codes, level=100, bitspersample=10, pixelformat="444", primaries=9, transfer=16, matrix=0
+    )
+
+
+def tiled(*, width: int = 192, height: int = 128, extra: bytes = b"") -> bytes:
+    """The picture as 2 rows of 3 tiles."""
+    tiles = [in_pq(PICTURE[y : y + 64, x : x + 64]) for y in (0, 64) for x in (0, 64, 128)]
+    return grid_avif(tiles, columns=3, width=width, height=height, extra=extra)
+
+
+def assert_shows(data: bytes, expected: np.ndarray) -> None:
+    codes = pq_codes(decode_avif(data).hdr, primaries="bt2020", white_nits=203)
+    np.testing.assert_allclose(codes, expected, atol=0.6 / 1023)
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:0:0"])
+@pytest.mark.parametrize("extent", ["full", "limited"])
+def test_every_sampling_and_range_reads_as_libavif_does(subsampling, extent):
+    data = by_pillow(subsampling=subsampling, range=extent)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    error = np.abs(decode_avif(data).sdr * 255 - expected)
+    assert error.max() <= 2 and error.mean() <= 0.55
+
+
+@pytest.mark.parametrize("primaries", ["bt709", "p3", "bt2020"])
+def test_a_profile_names_the_primaries(primaries):
+    assert decode_avif(by_pillow(icc_profile=build_icc(primaries))).primaries == primaries
+
+
+@writes_avif
+def test_tags_of_the_container_count_before_those_of_the_picture():
+    data = in_pq(PICTURE)
+    as_hlg = data.replace(struct.pack(">4sHH", b"nclx", 9, PQ), struct.pack(">4sHH", b"nclx", 9, HLG))
+    assert decode_avif(data).hdr.max() > 40
+    assert decode_avif(as_hlg).hdr.max() == pytest.approx(1000 / 203, rel=0.01)
+
+
+@writes_avif
+@pytest.mark.parametrize(("width", "height"), [(192, 128), (180, 100)])
+def test_tiles_are_put_together(width, height):
+    assert_shows(tiled(width=width, height=height), PICTURE[:height, :width])
+
+
+@writes_avif
+def test_a_clean_aperture_is_cut_out_before_the_picture_is_turned():
+    # 100 x 50 pixels, their centre 10 to the left of and 5 below that of the picture.
+    extra = write_box(b"clap", struct.pack(">IIIIiIiI", 100, 1, 50, 1, -10, 1, 5, 1))
+    assert_shows(tiled(extra=extra), PICTURE[44:94, 36:136])
+    assert_shows(tiled(extra=extra + write_box(b"irot", b"\1")), np.rot90(PICTURE[44:94, 36:136]))
+
+
+@writes_avif
+@pytest.mark.parametrize(
+    ("aperture", "message"),
+    [
+        ((100, 0, 50, 1, 0, 1, 0, 1), "clean aperture is damaged"),
+        ((300, 1, 50, 1, 0, 1, 0, 1), "does not lie on pixels"),
+        ((101, 1, 50, 1, 0, 1, 0, 1), "does not lie on pixels"),
+    ],
+)
+def test_an_impossible_aperture_is_named(aperture, message):
+    with pytest.raises(ImageReadError, match=message):
+        decode_avif(tiled(extra=write_box(b"clap", struct.pack(">IIIIiIiI", *aperture))))
+
+
+@writes_avif
+def test_tiles_that_do_not_cover_the_picture_are_named():
+    with pytest.raises(ImageReadError, match="do not cover the picture"):
+        decode_avif(tiled(width=193))
