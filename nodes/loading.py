@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.files import read_image
 from ..gm_core.codecs.image import HDRImage
+from ..gm_core.codecs.sanitize import sanitize
 from ..gm_core.color import PRIMARIES, convert_primaries, convert_sdr, linear_to_srgb
 from ..gm_core.gain_map import extract_gain_map, fitting_spec
 from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP
 from .tensors import to_image
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
 
@@ -53,7 +58,7 @@ class LoadHDR(io.ComfyNode):
     def execute(cls, image: str, convert_to: str) -> io.NodeOutput:
         picture = read_image(input_path(image))
         target = picture.primaries if convert_to not in PRIMARIES else convert_to
-        hdr = convert_primaries(to_bchw_array(picture.hdr), picture.primaries, target)
+        hdr = convert_primaries(to_bchw_array(convertible(picture, target)), picture.primaries, target)
         sdr = sdr_of(picture, hdr, convert_to)
         spec = fitting_spec(sdr=sdr, hdr=hdr)
         gain_map = extract_gain_map(sdr=sdr, hdr=hdr, spec=spec, darken=True)
@@ -68,6 +73,17 @@ class LoadHDR(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, image: str, convert_to: str) -> str:
         return f"{fingerprint(input_path(image))} {convert_to}"
+
+
+def convertible(picture: HDRImage, primaries: str) -> np.ndarray:
+    """The HDR picture; if its primaries have to change, with NaN as 0 and infinite values as its peak, which
+    a matrix would spread over all channels."""
+    if picture.primaries == primaries:
+        return picture.hdr
+    clean, counts = sanitize(picture.hdr, keep_negative=True)
+    if counts.total:
+        log.warning("Before its primaries were converted, the picture had: %s", counts)
+    return clean
 
 
 def sdr_of(picture: HDRImage, hdr: torch.Tensor, convert_to: str) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..color import PRIMARIES, linear_to_srgb
+from ..color import PRIMARIES, linear_to_srgb, rgb_to_xyz
 from ..errors import ImageReadError
-from .chromaticities import resolve_primaries, rgb_to_xyz_of
+from .chromaticities import convert, resolve_primaries, rgb_to_xyz_of
 from .image import HDRImage, check_ratio, check_size, reading
 from .libraries import library
 
@@ -19,6 +19,8 @@ _MAX_BYTES = 2**32
 # PIZ stores a block of black in about 30 bytes; no codec does better than this.
 _MAX_RATIO = 100_000
 _LAYERS = ("sdr", "gainmap")
+# X, Y, Z of a layer are normals or positions.
+_LAYER_COLOURS = (("R", "G", "B"), ("Y", "RY", "BY"))
 
 Window = tuple[int, int, int, int]
 Channels = Mapping[str, np.ndarray]
@@ -27,7 +29,8 @@ Channels = Mapping[str, np.ndarray]
 def decode_exr(data: bytes) -> HDRImage:
     """The picture of an OpenEXR file, as large as its display window.
 
-    The first part with R, G, B (or Y, RY, BY, or Y alone, or one layer of these) is the picture. Layers or
+    The first part with R, G, B (or X, Y, Z, or Y, RY, BY, or Y alone, or one layer of these) is the picture,
+    in that order. Layers or
     parts called `sdr` and `gainmap`, as `encode_exr` writes them, become the SDR picture and the gain map.
     Chromaticities that are none of `gm_core.color.PRIMARIES` are converted to BT.2020. NaN and infinite
     pixels are returned as they are. `metadata`: the string and number attributes, "format", "channels".
@@ -71,24 +74,27 @@ def _picture(openexr: Any, parts: list[Any]) -> HDRImage:
     alpha = channels.get(f"{prefix}A")
     if alpha is not None:
         picture.alpha = _place(_full(alpha, hdr.shape[:2]), place)
+    _add_colour_space(picture, openexr, header, is_xyz=_is_xyz(channels, prefix))
     _add_layers(picture, parts, listings, index, place)
-    _add_colour_space(picture, openexr, header)
     return picture
 
 
 def _find_colour(listings: Sequence[Channels]) -> tuple[int, str]:
     """The part and the channel name prefix of the picture."""
-    for wanted in (("R", "G", "B"), ("Y",)):
+    for wanted in (*_LAYER_COLOURS[:1], ("X", "Y", "Z"), ("Y",)):
         for index, channels in enumerate(listings):
             if all(name in channels for name in wanted):
                 return index, ""
-    for index, channels in enumerate(listings):
-        prefixes = {name[:-1] for name in channels if name.endswith(".R")}
-        for prefix in sorted(prefixes):
-            if all(f"{prefix}{letter}" in channels for letter in "RGB"):
-                return index, prefix
+    for wanted in _LAYER_COLOURS:
+        for index, channels in enumerate(listings):
+            prefixes = (name[: -len(wanted[0])] for name in channels if name.endswith(f".{wanted[0]}"))
+            for prefix in sorted(prefixes):
+                if all(f"{prefix}{name}" in channels for name in wanted):
+                    return index, prefix
     names = ", ".join(name for channels in listings for name in channels) or "none"
-    raise ImageReadError(f"OpenEXR: no R, G, B or Y channels; the file has: {names[:300]}")
+    raise ImageReadError(
+        f"OpenEXR: no R, G, B or Y channels; the file has: {names[:300]}. Name its colours R, G, B"
+    )
 
 
 def _colour(channels: Channels, prefix: str, header: Mapping[str, Any]) -> np.ndarray:
@@ -97,17 +103,29 @@ def _colour(channels: Channels, prefix: str, header: Mapping[str, Any]) -> np.nd
         planes = [channels[f"{prefix}{letter}"] for letter in "RGB"]
         size = (max(plane.shape[0] for plane in planes), max(plane.shape[1] for plane in planes))
         return np.stack([_full(plane, size) for plane in planes], axis=-1)
-    y = channels["Y"].astype(np.float32)
-    if "RY" not in channels or "BY" not in channels:
+    y = channels[f"{prefix}Y"].astype(np.float32)
+    if _is_xyz(channels, prefix):
+        x, z = (_full(channels[f"{prefix}{letter}"], y.shape) for letter in "XZ")
+        return np.stack([x, y, z], axis=-1)
+    if f"{prefix}RY" not in channels or f"{prefix}BY" not in channels:
         return np.repeat(y[..., None], 3, axis=-1)
-    red = (_full(channels["RY"], y.shape) + 1) * y
-    blue = (_full(channels["BY"], y.shape) + 1) * y
+    red = (_full(channels[f"{prefix}RY"], y.shape) + 1) * y
+    blue = (_full(channels[f"{prefix}BY"], y.shape) + 1) * y
     kr, kg, kb = _luminance_weights(header)
-    return np.stack([red, (y - kr * red - kb * blue) / kg, blue], axis=-1)
+    return np.stack([red, (y - kr * red - kb * blue) / kg, blue], axis=-1).astype(np.float32)
+
+
+def _is_xyz(channels: Channels, prefix: str) -> bool:
+    return f"{prefix}R" not in channels and all(f"{prefix}{letter}" in channels for letter in "XYZ")
 
 
 def _luminance_weights(header: Mapping[str, Any]) -> np.ndarray:
-    return rgb_to_xyz_of(_chromaticities(header))[1]
+    """Of the file's primaries, or of BT.709 where they are unusable, as `resolve_primaries` has it."""
+    bt709 = [value for xy in PRIMARIES["bt709"] for value in xy]
+    try:
+        return rgb_to_xyz_of(header.get("chromaticities") or bt709)[1]
+    except ImageReadError:
+        return rgb_to_xyz_of(bt709)[1]
 
 
 def _full(plane: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -177,18 +195,17 @@ def _add_layers(
         picture.sdr = linear_to_srgb(torch.from_numpy(sdr)).clamp(0, 1).numpy()
 
 
-def _chromaticities(header: Mapping[str, Any]) -> tuple[float, ...]:
-    return tuple(header.get("chromaticities") or (v for xy in PRIMARIES["bt709"] for v in xy))
-
-
-def _add_colour_space(picture: HDRImage, openexr: Any, header: Mapping[str, Any]) -> None:
+def _add_colour_space(picture: HDRImage, openexr: Any, header: Mapping[str, Any], *, is_xyz: bool) -> None:
     known = header.get("chromaticities")
+    if is_xyz and known is None:
+        # No white is stated: the values are CIE XYZ as they are, under D65.
+        convert(picture, np.linalg.inv(rgb_to_xyz("bt2020").numpy()).astype(np.float32))
     if known is None and isinstance(header.get("colorInteropID"), str):
         known = openexr.colorInteropIDToChromaticities(header["colorInteropID"])
     if known is not None:
         picture.primaries, matrix = resolve_primaries(known)
         if matrix is not None:
-            picture.hdr = picture.hdr @ matrix.T
+            convert(picture, matrix)
     white = header.get("whiteLuminance")
     if isinstance(white, (int, float)) and 0 < white <= 10000:
         picture.white_nits = float(white)

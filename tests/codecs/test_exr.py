@@ -206,6 +206,47 @@ def test_unknown_primaries_are_converted():
     np.testing.assert_allclose(white.hdr, 1, atol=1e-5)
 
 
+XYZ = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)
+D65 = np.array([0.95046, 1.0, 1.08906], np.float32)
+
+
+def test_primaries_of_xyz_are_converted():
+    white = decode_exr(write({"RGB": np.ones((2, 2, 3), np.float32)}, {"chromaticities": XYZ}))
+    assert white.primaries == "bt2020"
+    np.testing.assert_allclose(white.hdr, 1, atol=1e-5)
+
+
+def test_channels_of_xyz_are_converted():
+    planes = {name: np.full((2, 2), value, np.float32) for name, value in zip("XYZ", D65, strict=True)}
+    white = decode_exr(write(planes))
+    assert white.primaries == "bt2020"
+    np.testing.assert_allclose(white.hdr, 1, atol=1e-5)
+
+
+def test_normals_are_no_picture():
+    with pytest.raises(ImageReadError, match=r"the file has: N\.X, N\.Y, N\.Z"):
+        decode_exr(write({f"N.{name}": np.ones((2, 2), np.float32) for name in "XYZ"}))
+
+
+def test_conversion_spreads_no_infinite_values():
+    hdr = np.ones((2, 2, 3), np.float32)
+    hdr[0, 0], hdr[0, 1, 0] = (np.inf, np.inf, 3), np.nan
+    read = decode_exr(write({"RGB": hdr}, {"chromaticities": XYZ})).hdr
+    np.testing.assert_allclose(read[0, 0], 3, rtol=1e-4)
+    assert np.isnan(read[0, 1]).all()
+    np.testing.assert_allclose(read[1], 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("prefix", ["", "beauty."])
+def test_luminance_chroma_with_empty_chromaticities_is_that_of_bt709(prefix):
+    grey = np.full((4, 4), 2.0, np.float16)
+    planes = {f"{prefix}Y": grey, f"{prefix}RY": grey[:2, :2] * 0, f"{prefix}BY": grey[:2, :2] * 0}
+    extra = attribute("chromaticities", "chromaticities", bytes(32))
+    picture = decode_exr(raw_exr(planes, 4, 4, extra=extra))
+    assert picture.primaries == "bt709" and picture.hdr.dtype == np.float32
+    np.testing.assert_allclose(picture.hdr, 2, rtol=1e-3)
+
+
 def test_interop_id_alone_tells_the_primaries():
     assert decode_exr(write({"RGB": random_hdr()}, {"colorInteropID": "lin_ap1_scene"})).primaries == "acescg"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -70,6 +71,18 @@ def test_primaries_of_the_file_are_converted(host, saved) -> None:
     converted = host.call("GMHDRLoadHDR", image=name).args[0]
     assert not torch.allclose(as_file, original, atol=0.1)
     torch.testing.assert_close(converted, original, rtol=1e-4, atol=1e-4)
+
+
+def test_infinite_pixels_become_the_peak_where_primaries_change(host) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+    pixels = np.ones((8, 8, 3), np.float32)
+    pixels[0, 0] = (np.inf, np.inf, 5)
+    header = {"type": openexr.scanlineimage, "colorInteropID": "lin_rec2020_scene"}
+    openexr.File(header, {"RGB": pixels}).write(str(host.base / "input" / "sun.exr"))
+    as_file = host.call("GMHDRLoadHDR", image="sun.exr", convert_to="as in the file").args[0]
+    assert torch.isinf(as_file[0, 0, 0, :2]).all()
+    converted = host.call("GMHDRLoadHDR", image="sun.exr").args[0]
+    torch.testing.assert_close(converted[0, 0, 0], torch.full((3,), 5.0), rtol=1e-4, atol=1e-4)
 
 
 def test_alpha_becomes_a_mask(host, saved) -> None:
