@@ -17,8 +17,11 @@ class Box(NamedTuple):
     payload: bytes
 
 
-def read_boxes(data: bytes) -> Iterator[Box]:
-    """The boxes of a file or of a payload, in order; stops at a damaged or incomplete one."""
+def read_boxes(data: bytes, *, cut: bool = False) -> Iterator[Box]:
+    """The boxes of a file or of a payload, in order; stops at a damaged or incomplete one.
+
+    cut: give an incomplete box too, with what there is of it.
+    """
     position = 0
     while position + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, position)
@@ -27,7 +30,7 @@ def read_boxes(data: bytes) -> Iterator[Box]:
             size = len(data) - position
         elif size == 1 and position + 16 <= len(data):
             size, header = struct.unpack_from(">Q", data, position + 8)[0], 16
-        if size < header or position + size > len(data):
+        if size < header or (position + size > len(data) and not cut):
             return
         yield Box(kind, data[position + header : position + size])
         position += size

@@ -7,11 +7,16 @@ import numpy as np
 from ..color import rgb_to_rgb
 from ..errors import ImageReadError, ImageWriteError
 from .image import HDRImage, check_hdr, check_size, reading
-from .jxl_header import CODESTREAM, CONTAINER, read_header
+from .jxl_header import CODESTREAM, CONTAINER, Colour, read_header
 from .libraries import library
-from .signal import picture_of
+from .signal import UNSPECIFIED, picture_of
 
-_BT709, _LINEAR, _SRGB = 1, 8, 13
+# The library applies the plain power, without the headroom that cinemas leave.
+_DCI, _DCI_GAMMA = 17, 2.6
+_PROFILE_ONLY = (
+    "JPEG XL: its colours are described by an ICC profile alone, which is not read from this format; convert "
+    "it with libjxl's djxl to PNG, which keeps the profile, and load that"
+)
 # The decoder needs several times the picture's size, and a few bytes can describe a picture of any size.
 _MAX_PIXELS = 2**26
 
@@ -34,21 +39,22 @@ def encode_jxl(hdr: np.ndarray, *, primaries: str = "bt709", effort: int = 4) ->
 
 
 def decode_jxl(data: bytes) -> HDRImage:
-    """A JPEG XL by its colour tags: PQ, HLG and linear as HDR, everything else as SDR.
-
-    Where the file has an ICC profile instead, float samples count as linear BT.709 and integers as sRGB.
+    """A JPEG XL by its colour tags: PQ, HLG, linear and plain powers as HDR, everything else as SDR.
 
     Raises:
-        ImageReadError: damaged, truncated, too large, or imagecodecs is missing.
+        ImageReadError: damaged, truncated, too large, its colours stand in an ICC profile alone, or
+            imagecodecs is missing.
     """
     with reading("JPEG XL"):
         imagecodecs = library("imagecodecs", "reading .jxl", ImageReadError)
         header = read_header(data)
         check_size(header.width, header.height, source="JPEG XL", max_pixels=_MAX_PIXELS)
+        if header.colour is None:
+            raise ImageReadError(_PROFILE_ONLY)
         pixels = imagecodecs.jpegxl_decode(data)
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         colour = pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
-        picture = _picture(np.ascontiguousarray(colour), header.tags)
+        picture = _picture(np.ascontiguousarray(colour), header.colour)
         if pixels.shape[2] in (2, 4):
             full = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
             picture.alpha = pixels[..., -1].astype(np.float32) / full
@@ -61,9 +67,9 @@ def is_jxl(data: bytes) -> bool:
     return data.startswith((CODESTREAM, CONTAINER))
 
 
-def _picture(colour: np.ndarray, tags: tuple[int, int] | None) -> HDRImage:
+def _picture(colour: np.ndarray, tags: Colour) -> HDRImage:
     is_float = colour.dtype.kind == "f"
-    primaries, transfer = tags or (_BT709, _LINEAR if is_float else _SRGB)
     full = 1 if is_float else np.iinfo(colour.dtype).max
     codes = colour.astype(np.float32) / np.float32(full)
-    return picture_of(codes, primaries=primaries, transfer=transfer)
+    gamma, transfer = (_DCI_GAMMA, None) if tags.transfer == _DCI else (tags.gamma, tags.transfer)
+    return picture_of(codes, primaries=tags.chromaticities, transfer=transfer or UNSPECIFIED, gamma=gamma)

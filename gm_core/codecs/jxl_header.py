@@ -5,23 +5,42 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..errors import ImageReadError
+from .iso_boxes import read_boxes
 
 CODESTREAM = b"\xff\x0a"
 CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _HEADER_BYTES = 4096
+_PART_NUMBER = 4
 _CUSTOM, _GREY, _XYB = 2, 1, 2
 _ALPHA, _SPOT, _CFA = 0, 2, 5
-_SRGB = (1, 13)
+_BT709, _D65, _SRGB_CURVE = 1, 1, 13
+_WHITES = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
+_PRIMARIES = {
+    1: (0.640, 0.330, 0.300, 0.600, 0.150, 0.060),
+    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+}
+
+
+class Colour(NamedTuple):
+    """chromaticities: x, y of red, green, blue and white. transfer: number of the curve in ITU-T H.273, or
+    None where `gamma`, the exponent from signal to light, says it."""
+
+    chromaticities: tuple[float, ...]
+    transfer: int | None
+    gamma: float | None = None
 
 
 class Header(NamedTuple):
-    """tags: primaries and transfer curve as numbers of ITU-T H.273; None where the file has an ICC profile, a
-    gamma or chromaticities of its own."""
+    """colour: None where only an ICC profile tells it."""
 
     width: int
     height: int
-    tags: tuple[int, int] | None
+    colour: Colour | None
+
+
+SRGB = Colour((*_PRIMARIES[_BT709], *_WHITES[_D65]), _SRGB_CURVE)
 
 
 def read_header(data: bytes) -> Header:
@@ -30,12 +49,25 @@ def read_header(data: bytes) -> Header:
     Raises:
         ImageReadError: there is none, or it is cut off.
     """
-    start = 0 if data.startswith(CODESTREAM) else data.find(CODESTREAM, len(CONTAINER))
-    if start < 0 or len(data) < start + 16:
+    stream = data[: _HEADER_BYTES + 2] if data.startswith(CODESTREAM) else _in_container(data)
+    if len(stream) < 4 or not stream.startswith(CODESTREAM) or len(data) < 16:
         raise ImageReadError("JPEG XL: no codestream; the file is truncated or damaged")
-    bits = _Bits(data[start + 2 : start + 2 + _HEADER_BYTES])
+    bits = _Bits(stream[2:])
     width, height = bits.size()
-    return Header(width, height, _tags(bits))
+    return Header(width, height, _metadata(bits))
+
+
+def _in_container(data: bytes) -> bytes:
+    """The start of the codestream, which may be cut into parts and have other boxes before it."""
+    stream = b""
+    for box in read_boxes(data, cut=True):
+        if box.kind == b"jxlc":
+            return box.payload[: _HEADER_BYTES + 2]
+        if box.kind == b"jxlp":
+            stream += box.payload[_PART_NUMBER:]
+        if len(stream) > _HEADER_BYTES:
+            break
+    return stream
 
 
 class _Bits:
@@ -66,36 +98,65 @@ class _Bits:
     def _side(self, small: int) -> int:
         return 8 * (self.take(5) + 1) if small else self.choice((1, 9), (1, 13), (1, 18), (1, 30))
 
+    def point(self) -> tuple[float, float]:
+        """Chromaticity x, y, in millionths."""
+        return self._millionths(), self._millionths()
 
-def _tags(bits: _Bits) -> tuple[int, int] | None:
+    def _millionths(self) -> float:
+        value = self.choice((0, 19), (524288, 19), (1048576, 20), (2097152, 21))
+        return ((value >> 1) ^ -(value & 1)) / 1e6
+
+
+def _metadata(bits: _Bits) -> Colour | None:
     if bits.take(1):
-        return _SRGB
-    if bits.take(1) and not _skip_extra_fields(bits):
-        return None
+        return SRGB
+    if bits.take(1):
+        _skip_extra_fields(bits)
     _skip_bit_depth(bits)
     bits.take(1)
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
         _skip_extra_channel(bits)
     bits.take(1)
-    return _SRGB if bits.take(1) else _colour(bits)
+    return SRGB if bits.take(1) else _colour(bits)
 
 
-def _colour(bits: _Bits) -> tuple[int, int] | None:
+def _colour(bits: _Bits) -> Colour | None:
     has_profile, space = bits.take(1), bits.enum()
-    if has_profile or space >= _XYB or bits.enum() == _CUSTOM:
+    if has_profile or space >= _XYB:
         return None
-    primaries = 1 if space == _GREY else bits.enum()
-    if primaries == _CUSTOM or bits.take(1):
-        return None
-    return primaries, bits.enum()
+    kind = bits.enum()
+    white = bits.point() if kind == _CUSTOM else _WHITES.get(kind, _WHITES[_D65])
+    primaries = _PRIMARIES[_BT709]
+    if space != _GREY:
+        kind = bits.enum()
+        custom = kind == _CUSTOM
+        primaries = _three_points(bits) if custom else _PRIMARIES.get(kind, _PRIMARIES[_BT709])
+    if bits.take(1):
+        return Colour((*primaries, *white), None, 1e7 / max(bits.take(24), 1))
+    return Colour((*primaries, *white), bits.enum())
 
 
-def _skip_extra_fields(bits: _Bits) -> bool:
-    """False where a preview or an animation follows, whose headers are not read."""
+def _three_points(bits: _Bits) -> tuple[float, ...]:
+    return (*bits.point(), *bits.point(), *bits.point())
+
+
+def _skip_extra_fields(bits: _Bits) -> None:
+    """Orientation, intrinsic size, preview and animation."""
     bits.take(3)
     if bits.take(1):
         bits.size()
-    return not bits.take(1) and not bits.take(1)
+    if bits.take(1):
+        sides = (
+            ((16, 0), (32, 0), (1, 5), (33, 9)) if bits.take(1) else ((1, 6), (65, 8), (321, 10), (1345, 12))
+        )
+        bits.choice(*sides)
+        if not bits.take(3):
+            bits.choice(*sides)
+    if bits.take(1):
+        bits.choice((100, 0), (1000, 0), (1, 10), (1, 30))
+        bits.choice((1, 0), (1001, 0), (1, 8), (1, 10))
+        bits.choice((0, 0), (0, 3), (0, 16), (0, 32))
+        bits.take(1)
 
 
 def _skip_bit_depth(bits: _Bits) -> None:

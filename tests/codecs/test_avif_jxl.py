@@ -16,6 +16,7 @@ from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
+from gm_core.codecs.jxl_header import read_header
 from gm_core.codecs.signal import light_level, pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import exiftool
@@ -132,6 +133,71 @@ def test_truncated_files_are_named(blobs, tmp_path, encode, decode):
         path.write_bytes(data[:length])
         with pytest.raises(ImageReadError, match="cut"):
             read_image(path)
+
+
+def bits(*fields: tuple[int, int]) -> int:
+    """Values of so many bits each, the first one lowest."""
+    value, position = 0, 0
+    for field, width in fields:
+        value |= field << position
+        position += width
+    return value
+
+
+def enum(value: int) -> tuple[tuple[int, int], ...]:
+    return ((value, 2),) if value < 2 else ((2, 2), (value - 2, 4))
+
+
+def point(x: float, y: float) -> tuple[tuple[int, int], ...]:
+    fields = []
+    for value in (round(2e6 * x), round(2e6 * y)):
+        choice = min(value >> 19, 2)
+        fields += [(choice, 2), (value - (choice << 19), 20 if choice == 2 else 19)]
+    return tuple(fields)
+
+
+def jxl_header(*colour: tuple[int, int], extra: tuple[tuple[int, int], ...] = ((0, 1),)) -> bytes:
+    """A codestream of 8x8 pixels up to its colours; extra: the fields of animations and the like."""
+    size, depth, rest = ((1, 1), (0, 5), (1, 3)), ((0, 1), (0, 2), (1, 1)), ((0, 2), (0, 1), (0, 1))
+    return b"\xff\x0a" + bits(*size, (0, 1), *extra, *depth, *rest, *colour).to_bytes(60, "little")
+
+
+NO_PROFILE, RGB, D65, BT2020 = (0, 1), enum(0), enum(1), enum(9)
+ANIMATED = ((1, 1), (0, 3), (0, 1), (0, 1), (1, 1), (0, 2), (0, 2), (0, 2), (0, 1))
+
+
+def test_jxl_colours_are_read_behind_an_animation():
+    header = read_header(jxl_header(NO_PROFILE, *RGB, *D65, *BT2020, (0, 1), *enum(16), extra=ANIMATED))
+    assert header.colour.transfer == 16
+    assert header.colour.chromaticities == (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290)
+
+
+def test_jxl_colours_may_be_given_by_numbers():
+    adobe = (*point(0.64, 0.33), *point(0.21, 0.71), *point(0.15, 0.06))
+    header = read_header(
+        jxl_header(NO_PROFILE, *RGB, *enum(2), *point(0.3, 0.4), *enum(2), *adobe, (1, 1), (4545454, 24))
+    )
+    assert header.colour.chromaticities == (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3, 0.4)
+    assert header.colour.gamma == pytest.approx(2.2)
+
+
+def test_jxl_in_a_container_is_found_behind_other_boxes(blobs):
+    data = encode_jxl(blobs)
+    start = data.index(b"jxlc") - 4
+    exif = struct.pack(">I4s", 20, b"Exif") + b"\xff\x0a" * 6
+    parted = data[start : start + 8].replace(b"jxlc", b"jxlp"), bytes((0x80, 0, 0, 0)), data[start + 8 :]
+    size = struct.pack(">I", int.from_bytes(data[start : start + 4], "big") + 4)
+    for other in (
+        data[:start] + exif + data[start:],
+        data[:start] + exif + size + b"jxlp" + b"".join(parted[1:]),
+    ):
+        assert read_header(other) == read_header(data)
+        np.testing.assert_array_equal(decode_jxl(other).hdr, decode_jxl(data).hdr)
+
+
+def test_a_jxl_with_nothing_but_a_profile_is_named():
+    with pytest.raises(ImageReadError, match="ICC profile alone.*djxl to PNG"):
+        decode_jxl(jxl_header((1, 1), *RGB))
 
 
 def test_jxl_bomb_is_refused():
