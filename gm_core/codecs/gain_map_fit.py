@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from .gain_map_metadata import GainMapMetadata, same
 from .icc import srgb_table
 from .image import row_blocks
 from .iso21496 import exact
+
+logger = logging.getLogger(__name__)
 
 OFFSET = 1 / 64
 # Light to aim for where hdr has none. Compression of the map leaves errors of some hundredths of OFFSET,
@@ -46,7 +49,21 @@ def log_gains(
         else:
             base_stops = np.log2(linear[base[rows]] @ matrix.T + offset)
         np.subtract(np.log2(light + offset), base_stops, out=gains[rows])
-    return np.clip(gains, -_MAX_STOPS, _MAX_STOPS, out=gains), peak
+    return gains, peak
+
+
+def clip_stops(gains: np.ndarray) -> np.ndarray:
+    """Log gains cut, in place, to what the metadata may state; says so where that darkens the picture."""
+    beyond = int(np.count_nonzero(gains > _MAX_STOPS))
+    if beyond:
+        logger.warning(
+            "Ultra HDR: %d of %d values would need a gain beyond 2^%g and come out darker than they are; "
+            "lower the peak of the HDR picture or brighten the SDR picture there",
+            beyond,
+            gains.size,
+            _MAX_STOPS,
+        )
+    return np.clip(gains, -_MAX_STOPS, _MAX_STOPS, out=gains)
 
 
 def clip_noise(gains: np.ndarray, lowest: float) -> np.ndarray:

@@ -56,6 +56,8 @@ class GainMapMetadata:
         stops = math.inf if headroom is None else math.log2(max(headroom, 1.0))
         if stops >= self.capacity_max:
             return 1.0
+        if self.capacity_max == self.capacity_min:
+            return 0.0
         return max(stops - self.capacity_min, 0.0) / (self.capacity_max - self.capacity_min)
 
     def gain(self, stored: np.ndarray, channel: int, weight: float = 1.0) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from ..errors import ImageReadError
 from . import jpeg_segments as jpeg
@@ -17,6 +18,7 @@ from .mpf import read_mpf
 logger = logging.getLogger(__name__)
 
 _START = b"\xff\xd8\xff"
+_HDRGM = b"http://ns.adobe.com/hdr-gain-map/"
 _MAX_CANDIDATES = 64
 # Tools that edit the primary after the index was made leave offsets wrong by less than this.
 _SEARCH_BYTES = 4096
@@ -37,17 +39,20 @@ def find_gain_map(data: bytes, primary: jpeg.Jpeg, maker_note: bytes) -> GainMap
     maker_note: the primary's, which old Apple files need.
 
     Raises:
-        ImageReadError: there is a gain map, but its metadata is unusable.
+        ImageReadError: there is a gain map, but it is cut off or its metadata is unusable.
     """
     problem: ImageReadError | None = None
     tried: set[int] = set()
-    for start in _candidates(data, primary):
+    listed = [*_indexed(data, primary), *_listed(data, primary)]
+    for start in chain(listed, _scanned(data, primary)):
         if start in tried or len(tried) >= _MAX_CANDIDATES:
             continue
         tried.add(start)
         try:
             stream = jpeg.parse_jpeg(data, start)
-        except ImageReadError:
+        except ImageReadError as error:
+            if start in listed and _is_announced(primary):
+                problem = problem or ImageReadError(f"its gain map is cut off: {error}")
             continue
         try:
             metadata = _read_metadata(stream, maker_note)
@@ -58,13 +63,19 @@ def find_gain_map(data: bytes, primary: jpeg.Jpeg, maker_note: bytes) -> GainMap
             return GainMapPicture(data[start : stream.end], stream, metadata)
     if problem is not None:
         raise problem
+    if _is_announced(primary):
+        logger.warning("the JPEG announces a gain map but holds none; it is read as SDR")
     return None
 
 
-def _candidates(data: bytes, primary: jpeg.Jpeg) -> Iterator[int]:
-    """Offsets where a second picture may start, the most trustworthy first."""
-    yield from _indexed(data, primary)
-    yield from _listed(data, primary)
+def _is_announced(primary: jpeg.Jpeg) -> bool:
+    """Whether the primary picture says that a gain map follows."""
+    packets = primary.payloads(jpeg.APP1, jpeg.XMP)
+    return bool(primary.payloads(jpeg.APP2, jpeg.ISO_GAIN_MAP)) or any(_HDRGM in packet for packet in packets)
+
+
+def _scanned(data: bytes, primary: jpeg.Jpeg) -> Iterator[int]:
+    """Offsets where a second picture may start, where neither index nor directory tells."""
     start = data.find(_START, primary.end)
     while start >= 0:
         yield start

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import ImageWriteError
 from . import jpeg_segments as jpeg
-from .gain_map_fit import clip_noise, fit, log_gains, quantise_gains, shrink, with_decoded_peak
+from .gain_map_fit import clip_noise, clip_stops, fit, log_gains, quantise_gains, shrink, with_decoded_peak
 from .gain_map_metadata import GainMapMetadata
 from .hdrgm_xmp import gain_map_xmp, primary_xmp
 from .icc import build_icc
@@ -70,6 +70,8 @@ def encode_ultrahdr(
     gamma: about the exponent on the stored map, undone by readers; below 1, small gains get more codes.
     exif: a complete Exif block as Pillow's `Exif.tobytes()` gives it.
 
+    Gains above 15 stops are cut, which a warning in the log tells.
+
     The map is fitted to the base as a reader decodes it, so it also corrects the compression of the base.
 
     Raises:
@@ -86,7 +88,7 @@ def encode_ultrahdr(
     base = _save_jpeg(codes, quality, icc_profile=build_icc(primaries))
     shown = np.asarray(Image.open(io.BytesIO(base)))
     gains, peak = log_gains(shown, light, primaries, gain_primaries)
-    gains = shrink(clip_noise(gains, lowest), gain_map_scale)
+    gains = shrink(clip_noise(clip_stops(gains), lowest), gain_map_scale)
     metadata = fit(gains, peak, gamma, use_base_primaries=gain_primaries == primaries)
     profile = None if metadata.use_base_primaries else build_icc(gain_primaries)
     gain_map = _save_gain_map(quantise_gains(gains, metadata), gain_map_quality, icc_profile=profile)

@@ -290,6 +290,19 @@ def test_a_cut_gain_map_is_an_error():
         decode_ultrahdr(good[:-500])
 
 
-def test_a_file_without_its_gain_map_is_sdr():
+@pytest.mark.parametrize("kept", [10, 300, 900])
+def test_a_cut_header_of_the_gain_map_is_an_error(kept):
+    good = encode_ultrahdr(sdr=SCENE.sdr, hdr=SCENE.hdr)
+    with pytest.raises(ImageReadError, match="its gain map is cut off"):
+        decode_ultrahdr(good[: jpeg.parse_jpeg(good).end + kept])
+
+
+def test_a_file_without_its_gain_map_is_sdr_and_says_so(caplog):
     good = encode_ultrahdr(sdr=SCENE.sdr, hdr=SCENE.hdr)
     assert decode_ultrahdr(good[: jpeg.parse_jpeg(good).end]).gain_map is None
+    assert "announces a gain map but holds none" in caplog.text
+
+
+def test_a_display_between_equal_headrooms_gets_none_of_the_gain():
+    metadata = GainMapMetadata((0.0,) * 3, (1.0,) * 3, capacity_min=1.0, capacity_max=1.0)
+    assert [metadata.weight(headroom) for headroom in (1, 1.9, 2, 4, None)] == [0, 0, 1, 1, 1]

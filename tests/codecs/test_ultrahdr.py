@@ -198,6 +198,16 @@ def test_any_brightness_is_written(peak):
         assert np.median(picture.hdr[sdr > 0.5]) == pytest.approx(peak, rel=0.05, abs=0.02)
 
 
+@pytest.mark.parametrize(("peak", "told"), [(400.0, False), (2000.0, True)])
+def test_gains_beyond_the_limit_are_told(peak, told, caplog):
+    """2^15 on black is 512 times SDR white."""
+    hdr = np.full((16, 16, 3), 0.5)
+    hdr[4:8, 4:8] = peak
+    read = decode_ultrahdr(encode_ultrahdr(sdr=np.where(hdr > 1, 0, hdr), hdr=hdr))
+    assert ("48 of 768 values would need a gain beyond" in caplog.text) == told
+    assert read.hdr.max() == pytest.approx(min(peak, 512), rel=0.05)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (513, 1), (1, 513), (16, 8192), (31, 33)])
 def test_odd_sizes(size, tmp_path):
     rng = np.random.default_rng(0)
