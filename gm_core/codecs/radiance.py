@@ -30,6 +30,7 @@ _BIAS = 136
 _PIXELS_PER_BYTE, _PIXELS_PER_BYTE_OLD = 16, 4096
 # Radiance's own, which tools copy into the header of sRGB pictures.
 _DEFAULT_PRIMARIES = [0.640, 0.330, 0.290, 0.600, 0.150, 0.060, 0.333, 0.333]
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _SIZE = re.compile(rb"([+-])([XY]) +(\d{1,9}) +([+-])([XY]) +(\d{1,9})[ \t\r]*\n")
 
 
@@ -112,8 +113,9 @@ def _read_header(data: bytes) -> tuple[dict[str, str], re.Match[bytes], int]:
     """Variables, the resolution line, and where the pixels start."""
     if not data.startswith(b"#?"):
         raise ImageReadError("Radiance: the file does not start with #?")
-    end = data.find(b"\n\n", 0, _MAX_HEADER)
-    size = _SIZE.match(data, end + 2) if end >= 0 else None
+    blank = _BLANK_LINE.search(data, 0, _MAX_HEADER)
+    end = blank.start() if blank else -1
+    size = _SIZE.match(data, blank.end()) if blank else None
     if size is None or size[2] == size[5]:
         raise ImageReadError(
             "Radiance: no resolution line behind the header; the file is truncated or damaged"

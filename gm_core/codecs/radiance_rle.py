@@ -64,9 +64,12 @@ def decode_lines(data: bytes, position: int, count: int, width: int) -> np.ndarr
         ImageReadError: a run leaves its line, or the data ends early.
     """
     lines = np.empty((count, width, 4), np.uint8)
-    marker = bytes((2, 2, width >> 8 & 255, width & 255))
+    packed = MIN_WIDTH <= width <= MAX_WIDTH
     for index in range(count):
-        if MIN_WIDTH <= width <= MAX_WIDTH and data[position : position + 4] == marker:
+        head = data[position : position + 4]
+        if packed and len(head) == 4 and head[:2] == b"\2\2" and head[2] < 128:
+            if head[2] << 8 | head[3] != width:
+                raise ImageReadError(f"Radiance: line {index} has another width; the file is damaged")
             planes, position = _read_planes(data, position + 4, width, index)
             lines[index] = np.frombuffer(planes, np.uint8).reshape(4, width).T
         else:

@@ -107,6 +107,13 @@ def test_old_run_length_form():
     np.testing.assert_array_equal(read, from_rgbe(expected[None]))
 
 
+def test_lines_may_end_as_on_windows():
+    data = (HEADER + b"-Y 1 +X 1\n").replace(b"\n", b"\r\n") + b"\x80\x80\x80\x81"
+    picture = decode_radiance(data)
+    assert picture.metadata["FORMAT"] == "32-bit_rle_rgbe"
+    np.testing.assert_array_equal(picture.hdr, 1)
+
+
 def test_xyze_white_is_white():
     header = HEADER.replace(b"rgbe", b"xyze")
     d65 = np.array([[[0.95046, 1.0, 1.08906]]], np.float32)
@@ -135,6 +142,7 @@ def test_meaningless_primaries_are_ignored():
         (HEADER + b"-Y 1 +X 8\n\2\2\0\x08\x00\1", "leaves the line"),
         (HEADER + b"-Y 1 +X 8\n\2\2\0\x08\x88\1", "truncated"),
         (HEADER + b"-Y 1 +X 8\n\2\2\0\x08\x08\1", "leaves the line|truncated"),
+        (HEADER + b"-Y 1 +X 8\n\2\2\0\x09" + b"\x89\5" * 40, "line 0 has another width"),
         (HEADER + b"-Y 1 +X 2\n\1\1\1\1\0\0\0\0", "leaves the line"),
         (HEADER + b"-Y 2 +X 2\n\0\0\0\0", "truncated"),
     ],
