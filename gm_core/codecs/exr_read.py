@@ -18,6 +18,7 @@ from .libraries import library
 _MAX_BYTES = 2**32
 # PIZ stores a block of black in about 30 bytes; no codec does better than this.
 _MAX_RATIO = 100_000
+_MAX_TILE = 2**24
 _LAYERS = ("sdr", "gainmap")
 # X, Y, Z of a layer are normals or positions.
 _LAYER_COLOURS = (("R", "G", "B"), ("Y", "RY", "BY"))
@@ -57,11 +58,21 @@ def _check_headers(openexr: Any, data: bytes) -> None:
                 raise ImageReadError("OpenEXR: deep pictures are not supported; flatten it first")
             left, top, right, bottom = _window(part.header["dataWindow"])
             check_size(right - left, bottom - top, source="OpenEXR")
+            _check_tiles(part.header.get("tiles"))
             samples = sum(1 / (channel.xSampling * channel.ySampling) for channel in part.header["channels"])
             total += int(4 * samples * (right - left) * (bottom - top))
     if total > _MAX_BYTES:
         raise ImageReadError(f"OpenEXR: the pixels would take {total} bytes; at most {_MAX_BYTES} are read")
     check_ratio(total, len(data), _MAX_RATIO, source="OpenEXR")
+
+
+def _check_tiles(tiles: Any) -> None:
+    """The library allocates a whole tile, however small the picture in it."""
+    if tiles is not None and tiles.xSize * tiles.ySize > _MAX_TILE:
+        raise ImageReadError(
+            f"OpenEXR: tiles of {tiles.xSize} x {tiles.ySize} pixels; at most {_MAX_TILE} pixels are read. "
+            "Save it with smaller tiles or in scan lines"
+        )
 
 
 def _picture(openexr: Any, parts: list[Any]) -> HDRImage:

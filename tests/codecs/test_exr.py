@@ -271,6 +271,14 @@ def test_dimension_bombs_are_refused(size):
         decode_exr(bomb(*size))
 
 
+def test_tiles_larger_than_memory_are_refused():
+    tiles = {"type": OpenEXR.tiledimage, "tiles": OpenEXR.TileDescription()}
+    data = write({"RGB": random_hdr()}, tiles)
+    at = data.index(b"tiledesc\0") + 13
+    with pytest.raises(ImageReadError, match="tiles of 64 x 16711744 pixels"):
+        decode_exr(data[:at] + struct.pack("<II", 64, 16711744) + data[at + 8 :])
+
+
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.1, 0.5, 0.99])
 def test_truncated_files_are_refused(part):
     data = encode_exr(random_hdr())
