@@ -25,6 +25,8 @@ _LUMA = {
 }
 _BT601, _YCGCO = 6, 8
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
+# Names of FFmpeg's demuxers, which are listed whole.
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 _PLANAR = ("yuv4", "yuvj4", "gbr", "gray", "yuva4")
 
 
@@ -50,13 +52,16 @@ def tags_of(source: Any) -> Tags:
 
 @contextmanager
 def opened(source: bytes | str, format_name: str | None = None) -> Iterator[Any]:
-    """The PyAV container of a file in memory, or of a path."""
+    """The PyAV container of a file in memory, or of a path; never one that refers to other files."""
     av = library("av", "reading this format", ImageReadError)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    with av.open(file, format=format_name, metadata_errors="ignore") as container:
+    allowed = {"format_whitelist": format_name or _CONTAINERS}
+    with av.open(file, format=format_name, options=allowed, metadata_errors="ignore") as container:
         if not container.streams.video:
             raise ImageReadError("no picture in the file")
         context = container.streams.video[0].codec_context
+        if context is None:
+            raise ImageReadError("its pictures are coded in a way that is not supported; convert it first")
         if not context.width or not context.height:
             raise ImageReadError("its pixels cannot be found; the file is truncated or damaged")
         check_size(context.width, context.height, source=container.format.name)

@@ -32,7 +32,7 @@ class VideoInfo(NamedTuple):
 
 
 def describe_video(path: str | os.PathLike[str]) -> VideoInfo:
-    """What a video says about itself, without decoding it.
+    """What a video says about itself, without decoding more of it than a frame.
 
     Raises:
         ImageReadError: not a video, damaged, or too large.
@@ -41,8 +41,20 @@ def describe_video(path: str | os.PathLike[str]) -> VideoInfo:
         stream = container.streams.video[0]
         context = stream.codec_context
         fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
+        width, height, transfer = context.width, context.height, int(context.color_trc)
         count = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-        return VideoInfo(context.width, context.height, count, fps, int(context.color_trc))
+    if transfer not in (PQ, HLG):
+        transfer = _first_transfer(path)
+    return VideoInfo(width, height, count, fps, transfer)
+
+
+def _first_transfer(path: str | os.PathLike[str]) -> int:
+    """The curve of the first frame. Broadcast HLG calls itself SDR in the stream's header, for old receivers,
+    and HLG in each frame."""
+    with _reading(path) as container:
+        stated = tags_of(container.streams.video[0].codec_context)
+        frame = next(container.decode(video=0), None)
+        return (stated if frame is None else tags_of(frame).or_else(stated)).transfer
 
 
 def check_is_hdr(info: VideoInfo, path: str | os.PathLike[str]) -> None:

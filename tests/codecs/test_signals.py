@@ -7,7 +7,7 @@ import pytest
 
 from gm_core.codecs.frames import Tags, frame_picture
 from gm_core.codecs.signal import HLG, LINEAR, PQ, picture_of, pq_codes
-from gm_core.codecs.video_read import decode_frames
+from gm_core.codecs.video_read import decode_frames, describe_video
 from gm_core.errors import ImageReadError
 
 av = pytest.importorskip("av")
@@ -95,3 +95,34 @@ def test_tags_of_the_container_count_where_frames_have_none(tmp_path):
     picture = next(decode_frames(path))
     codes = pq_codes(picture.hdr, primaries=picture.primaries, white_nits=203)
     np.testing.assert_allclose(codes.mean(-1), RAMP, atol=0.02)
+
+
+def test_broadcast_hlg_is_told_by_its_frames(tmp_path):
+    """BT.2020 SDR in the header, HLG in a message beside every frame (ATSC, DVB)."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        options = {"x265-params": "atc-sei=18:log-level=error", "preset": "ultrafast"}
+        stream = container.add_stream("libx265", rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = 9, 14, 9
+        frame = grey_frame("yuv420p10le", np.full((64, 64), 502, "<u2"))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert describe_video(path).transfer == HLG
+    expected = picture_of(np.full((1, 1, 3), 0.5, np.float32), primaries=9, transfer=HLG)
+    np.testing.assert_allclose(next(decode_frames(path)).hdr[9:-9, 9:-9], expected.hdr.max(), rtol=0.05)
+
+
+def test_a_playlist_is_no_video(tmp_path):
+    """It would have FFmpeg open other files."""
+    with av.open(str(tmp_path / "other.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p10le"
+        container.mux(stream.encode(grey_frame("yuv444p10le", RAMP)))
+        container.mux(stream.encode(None))
+    assert describe_video(tmp_path / "other.mkv").frames == 1
+    path = tmp_path / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile other.mkv\n")
+    with pytest.raises(ImageReadError, match=r"list\.mp4"):
+        describe_video(path)
