@@ -19,6 +19,9 @@ _MAX_BYTES = 2**32
 # PIZ stores a block of black in about 30 bytes; no codec does better than this.
 _MAX_RATIO = 100_000
 _MAX_TILE = 2**24
+# Beginnings of the Color Interop Forum's names: CIE XYZ, and spaces with a transfer curve.
+_XYZ_D65 = "lin_ciexyzd65_"
+_ENCODED = ("srgb_", "srgbe_", "srgbx_", "g18_", "g22_", "g24_", "g26_", "pq_", "hlg_")
 _LAYERS = ("sdr", "gainmap")
 # X, Y, Z of a layer are normals or positions.
 _LAYER_COLOURS = (("R", "G", "B"), ("Y", "RY", "BY"))
@@ -207,12 +210,17 @@ def _add_layers(
 
 
 def _add_colour_space(picture: HDRImage, openexr: Any, header: Mapping[str, Any], *, is_xyz: bool) -> None:
-    known = header.get("chromaticities")
-    if is_xyz and known is None:
+    known, identity = header.get("chromaticities"), str(header.get("colorInteropID", ""))
+    if identity.startswith(_ENCODED):
+        raise ImageReadError(
+            f"OpenEXR: its colorInteropID {identity!r} says that its values are no linear light; convert it "
+            "to a linear colour space, such as lin_rec709_scene, first"
+        )
+    if known is None and (is_xyz or identity.startswith(_XYZ_D65)):
         # No white is stated: the values are CIE XYZ as they are, under D65.
         convert(picture, np.linalg.inv(rgb_to_xyz("bt2020").numpy()).astype(np.float32))
-    if known is None and isinstance(header.get("colorInteropID"), str):
-        known = openexr.colorInteropIDToChromaticities(header["colorInteropID"])
+    elif known is None and identity:
+        known = openexr.colorInteropIDToChromaticities(identity)
     if known is not None:
         picture.primaries, matrix = resolve_primaries(known)
         if matrix is not None:

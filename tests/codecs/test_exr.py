@@ -251,6 +251,19 @@ def test_interop_id_alone_tells_the_primaries():
     assert decode_exr(write({"RGB": random_hdr()}, {"colorInteropID": "lin_ap1_scene"})).primaries == "acescg"
 
 
+def test_interop_id_of_xyz_is_converted():
+    white = np.broadcast_to(D65, (2, 2, 3)).copy()
+    picture = decode_exr(write({"RGB": white}, {"colorInteropID": "lin_ciexyzd65_scene"}))
+    assert picture.primaries == "bt2020"
+    np.testing.assert_allclose(picture.hdr, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("identity", ["srgb_rec709_scene", "g22_rec709_scene", "pq_rec2020_display"])
+def test_values_that_are_no_light_are_named(identity):
+    with pytest.raises(ImageReadError, match=f"{identity}.*convert it to"):
+        decode_exr(write({"RGB": random_hdr()}, {"colorInteropID": identity}))
+
+
 def test_a_missing_channel_is_named():
     with pytest.raises(ImageReadError, match="the file has: B, G"):
         decode_exr(write({"G": np.zeros((2, 2), "f4"), "B": np.zeros((2, 2), "f4")}))
