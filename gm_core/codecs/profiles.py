@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 
@@ -10,6 +12,8 @@ from .icc import IccProfile, read_cicp
 from .image import HDRImage
 from .sdr_base import rgb_profile, use_known_primaries
 from .signal import HLG, PQ, UNSPECIFIED, picture_of
+
+logger = logging.getLogger(__name__)
 
 
 def picture_of_profile(
@@ -34,6 +38,8 @@ def picture_of_profile(
         found = profile if isinstance(profile, IccProfile) else rgb_profile(profile)
         if found is not None:
             return _by_curves(codes, found)
+        if profile:
+            logger.warning("its colour profile is none of matrix and curves; its tags or sRGB count instead")
     return picture_of(codes, primaries=primaries, transfer=transfer)
 
 

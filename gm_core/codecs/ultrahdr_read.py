@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
@@ -12,6 +13,8 @@ from .gain_map_search import GainMapPicture, find_gain_map
 from .icc import IccProfile, d50_matrix
 from .image import HDRImage, check_ratio, check_size, reading, row_blocks
 from .sdr_base import SDRBase, orient, read_base, rgb_profile, use_known_primaries
+
+logger = logging.getLogger(__name__)
 
 # Every 8x8 block of a Huffman-coded JPEG takes at least one bit.
 _PIXELS_PER_BYTE = 512
@@ -76,7 +79,13 @@ def _apply(picture: HDRImage, base: SDRBase, found: GainMapPicture, weight: floa
 
 def _working_space(base: IccProfile | None, found: GainMapPicture) -> tuple[np.ndarray | None, ...]:
     """Matrices from the base's primaries to those the gain applies in and back; None where equal."""
-    if found.metadata.use_base_primaries or (other := rgb_profile(found.stream.icc_profile())) is None:
+    if found.metadata.use_base_primaries:
+        return None, None
+    profile = found.stream.icc_profile()
+    other = rgb_profile(profile)
+    if other is None:
+        if profile:
+            logger.warning("the gain map's colour profile is none of matrix and curves; the base's counts")
         return None, None
     to_xyz = d50_matrix("bt709") if base is None else base.to_xyz
     matrix = np.linalg.solve(other.to_xyz, to_xyz)

@@ -100,6 +100,11 @@ def test_profiles_of_grey_and_print_are_applied(mode, icc, value, light, tmp_pat
     np.testing.assert_allclose(read_image(path).hdr, light, atol=0.01)
 
 
+def test_a_profile_that_cannot_be_applied_is_told(caplog):
+    picture_of_profile(np.ones((1, 1, 3), np.float32), ALL_GREY)
+    assert "its tags or sRGB count instead" in caplog.text
+
+
 def test_a_profile_may_state_pq_by_number():
     """As ICC.1:2022 lets it: the matrix and curves of the profile are for old readers."""
     named = build_icc("bt2020")
