@@ -73,9 +73,9 @@ def best_exposure(
     """
     stride = max(1, round((truth.shape[-1] * truth.shape[-2] / EXPOSURE_SEARCH_PIXELS) ** 0.5))
     hdr, truth = hdr[..., ::stride, ::stride], truth[..., ::stride, ::stride]
-    centre, span = torch.full((len(hdr),), -1.0, dtype=torch.float64), 4.0
+    centre, span = torch.full((len(hdr),), -1.0, dtype=torch.float64, device=hdr.device), 4.0
     for _ in range(4):
-        offsets = torch.linspace(-span, span, 17, dtype=torch.float64)
+        offsets = torch.linspace(-span, span, 17, dtype=torch.float64, device=hdr.device)
         stops = (centre + offsets[:, None]).clamp(-5, 3)
         scores = torch.stack(
             [pu21_psnr(_exposed(hdr, s), truth, white_nits=white_nits, top_nits=top_nits) for s in stops]

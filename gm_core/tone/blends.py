@@ -21,7 +21,7 @@ BENDS = 12
 """Equidistant values in [0,1] at which the bend is estimated."""
 CENTRES_SIDE, MOST_BLENDS = 256, 12_000
 """Blends are looked for on a grid of about so many pixels a side; the most certain so many are used."""
-LEAST_CHANGE, NEAR_BLACK, NEAR_WHITE = 0.05, 0.01, 0.975
+LEAST_CHANGE, NEAR_BLACK, MAY_BE_CLIPPED = 0.05, 0.01, 0.975
 """Change between neighbours below which shares are noise; values next to which a channel may be clipped."""
 CODE_NOISE, SHARE_NOISE = 0.01, 0.05
 """Standard deviations of a value, and of a share for other reasons."""
@@ -93,7 +93,7 @@ def _blends_along(rows: Tensor, spacing: int, step: int) -> Blends:
     one, middle, other = (of[:, changing] for of in (one, middle, other))
     value, change = (one + other) / 2, other - one
     usable = (change.abs() > LEAST_CHANGE) & (value - change.abs() / 2 > NEAR_BLACK)
-    usable &= value + change.abs() / 2 < NEAR_WHITE
+    usable &= value + change.abs() / 2 < MAY_BE_CLIPPED
     share = (middle - one) / torch.where(usable, change, 1)
     usable &= (share > 0.12) & (share < 0.88)
     found = []

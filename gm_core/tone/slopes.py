@@ -21,7 +21,7 @@ CELLS = 12
 CHANNEL_PAIRS = ((0, 1), (1, 2), (0, 2))
 LEAST_STEP, LARGEST_STEP = 0.02, 0.2
 """Sums of two channels' steps: below, they are noise; above, they count no more."""
-NEAR_WHITE, LEAST_APART = 0.985, 0.03
+MAY_BE_CLIPPED, LEAST_APART = 0.985, 0.03
 """A value from which it may be clipped, and how far apart two values must lie to tell anything."""
 DOUBT = 2e-5
 """Mean step that is added to both of a cell: few pairs prove little."""
@@ -53,7 +53,7 @@ def _step_ratios(picture: Tensor) -> Tensor:
     """`[B,3,h,w]` to `[B,CELLS (CELLS + 1)]`."""
     bright, dark, bright_step, dark_step = _channel_steps(picture)
     steps = (bright_step + dark_step).clamp(min=1e-6)
-    usable = (steps > LEAST_STEP) & (bright < NEAR_WHITE) & (bright - dark > LEAST_APART)
+    usable = (steps > LEAST_STEP) & (bright < MAY_BE_CLIPPED) & (bright - dark > LEAST_APART)
     weight = usable * steps.clamp(max=LARGEST_STEP) / steps
     cell = (bright * CELLS).long().clamp(max=CELLS - 1) * CELLS + (dark * CELLS).long().clamp(max=CELLS - 1)
     means = [_by_cell(cell, values) for values in (weight * bright_step, weight * dark_step, usable.float())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
@@ -14,6 +14,7 @@ from gm_core.shipped import UNET_FILE, VAE_FILE
 from gm_core.tone.net import HIGHLIGHTS
 from gm_core.tone.net import PREFIX as TONE_PREFIX
 from gm_core.unet_keys import to_ldm
+from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .samples import LOG2_MAX, LOG2_MIN
@@ -61,12 +62,12 @@ def export(
         if path:
             weights |= {prefix + key: value.half() for key, value in load_file(path).items()}
     card = {"modelspec.title": "GM-HDR built-in gain-map UNet", **CARD}
-    save_file(weights, folder / UNET_FILE, metadata={**card, **info.to_metadata()})
+    save_whole(weights, folder / UNET_FILE, {**card, **info.to_metadata()})
     card = {
         "modelspec.title": "GM-HDR tiny autoencoder (SD1.5 latent space, fine-tuned from TAESD, MIT)",
         **CARD,
     }
-    save_file(autoencoder.state_for_comfyui(), folder / VAE_FILE, metadata=card)
+    save_whole(autoencoder.state_for_comfyui(), folder / VAE_FILE, card)
 
 
 def main(arguments: list[str] | None = None) -> None:
