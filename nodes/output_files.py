@@ -121,10 +121,12 @@ def preview(hdr: torch.Tensor) -> list[Mapping[str, Any]]:
 def report(
     saved: SavedFiles, shown_first: Sequence[Mapping[str, Any]] = (), *, animated: bool = False
 ) -> io.NodeOutput:
-    """What the browser is told: previews and files, whether they are films, and warnings as text."""
-    shown: dict[str, Any] = {"images": [*shown_first, *saved.results]}
+    """What the browser is told: previews and files, whether they are films, and warnings as text.
+
+    Without warnings the text is an empty list: for lists of pictures, core joins the reports of the runs and
+    expects the same entries in each.
+    """
+    shown: dict[str, Any] = {"images": [*shown_first, *saved.results], "text": saved.warnings}
     if animated:
         shown["animated"] = (True,)
-    if saved.warnings:
-        shown["text"] = saved.warnings
     return io.NodeOutput(ui=shown)

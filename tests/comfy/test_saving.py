@@ -103,6 +103,15 @@ def test_nan_and_inf_reach_no_file_silently(save, read, node_id) -> None:
         assert np.isfinite(read(path).hdr).all()
 
 
+def test_warnings_of_a_list_of_pictures_are_joined(host) -> None:
+    """Core runs a saver once for each picture of a list and joins what the runs report."""
+    faulty = torch.full((1, 8, 8, 3), float("nan"))
+    runs = [host.call("GMHDRSaveEXR", hdr=hdr) for hdr in (faulty, hdr_picture(), faulty)]
+    _, shown, _ = host.execution.get_output_from_returns(runs, host.node("GMHDRSaveEXR"))
+    assert len([entry for entry in shown["images"] if entry["type"] == "output"]) == 3
+    assert [text.split(": ", 1)[1] for text in shown["text"]] == ["hdr: 192 NaN -> 0"] * 2
+
+
 def test_faulty_pixels_of_the_sdr_picture_are_named(host) -> None:
     sdr = hdr_picture(peak=1.0)
     sdr[0, 0, 0, 0], sdr[0, 1, 1, 1] = float("nan"), -0.01
