@@ -30,6 +30,7 @@ class _Codec(NamedTuple):
     library: str
     tag: str
     parameters: Callable[[LightLevel], dict[str, str]]
+    smallest_side: int
 
 
 def encode_hdr10(
@@ -57,13 +58,17 @@ def encode_hdr10(
     Returns the measured light levels in cd/m2 (average = MaxFALL).
 
     Raises:
-        ImageWriteError: no frames, odd or unequal sizes, non-finite pixels, an option out of range, or the
-            encoder is missing or fails.
+        ImageWriteError: no frames, odd, unequal or too small sizes, non-finite pixels, an option out of
+            range, or the encoder is missing or fails.
     """
     check_choice(codec, _CODECS, what="codec")
     check_choice(primaries, PRIMARIES, what="primaries")
     av = library("av", "writing video", ImageWriteError)
     count, size, level = _measure(frames, primaries, white_nits)
+    if min(size) < _CODECS[codec].smallest_side:
+        raise ImageWriteError(
+            f"frames are {size[1]}x{size[0]}; {codec} takes sides of at least {_CODECS[codec].smallest_side}"
+        )
     options = _CODECS[codec].parameters(level) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
     try:
         with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
@@ -197,6 +202,10 @@ def _display_peak(level: LightLevel) -> float:
 
 
 _CODECS: Mapping[str, _Codec] = MappingProxyType(
-    {"hevc": _Codec("libx265", "hvc1", _x265), "av1": _Codec("libsvtav1", "av01", _svtav1)}
+    {
+        "hevc": _Codec("libx265", "hvc1", _x265, smallest_side=16),
+        # With less, SVT-AV1 waits for ever where the other side is long.
+        "av1": _Codec("libsvtav1", "av01", _svtav1, smallest_side=32),
+    }
 )
 _PRESETS: Mapping[str, str] = MappingProxyType({"hevc": "medium", "av1": "8"})
