@@ -23,6 +23,10 @@ def to_bchw(image: torch.Tensor, name: str) -> torch.Tensor:
     channels = image.shape[-1]
     if channels not in (1, 3, 4):
         raise GainMapError(f"{name}: expected 1, 3 or 4 channels, found {channels}. Connect an IMAGE.")
+    if not (image.is_floating_point() or image.dtype == torch.bool):
+        raise GainMapError(
+            f"{name}: the picture holds {image.dtype} values; expected floating point, where 1.0 is white."
+        )
     picture = image.detach().to("cpu", torch.float32).movedim(-1, 1)
     return picture[:, :3].expand(-1, 3, -1, -1).contiguous()
 

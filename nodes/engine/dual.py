@@ -26,7 +26,7 @@ from .guider import ConditionSource, sample_branch
 from .load import DEFAULT_STEPS, VAE_KEY, model_info
 from .progress import DualProgress
 from .record import recording
-from .vae import at_working_size
+from .vae import at_working_size, check_latent
 
 MODES = ("auto", "trajectory", "final")
 
@@ -68,6 +68,7 @@ class DualLatents:
 def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
     """Runs both passes. Raises GainMapError when model, schedule and mode do not go together."""
     check_latent_space(sdr_pass.guider.model_patcher)
+    check_latent(sdr_pass.latent, "latent_image")
     mode = resolve_mode(sdr_pass, gm_pass)
     sampler, sigmas = gain_map_schedule(sdr_pass, gm_pass, mode)
     progress = DualProgress(*(max(len(levels) - 1, 0) for levels in (sdr_pass.sigmas, sigmas)))

@@ -35,6 +35,12 @@ def check_vae(vae: VAE) -> None:
         )
 
 
+def check_latent(latent: torch.Tensor, name: str) -> None:
+    """Raises GainMapError, which calls the input `name`, unless it is a batch [B,4,h,w] of some."""
+    if latent.ndim != 4 or latent.shape[1] != LATENT_CHANNELS or 0 in latent.shape:
+        raise GainMapError(f"{name}: expected an SD 1.5 latent [B,4,h,w], found {list(latent.shape)}.")
+
+
 def in_fp32(vae: VAE) -> VAE:
     """The VAE itself when it computes in fp32, else an fp32 copy of it."""
     if vae.vae_dtype == torch.float32:
@@ -73,8 +79,7 @@ def decode(vae: VAE, latent: torch.Tensor, *, tile_size: int = 0, overlap: int =
         GainMapError: the latent or the VAE is not of SD 1.5.
     """
     check_vae(vae)
-    if latent.ndim != 4 or latent.shape[1] != LATENT_CHANNELS:
-        raise GainMapError(f"samples: expected an SD 1.5 latent [B,4,h,w], found {list(latent.shape)}.")
+    check_latent(latent, "samples")
     vae = in_fp32(vae)
     if tile_size == 0:
         return vae.decode(latent).movedim(-1, 1)

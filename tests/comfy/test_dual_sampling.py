@@ -297,6 +297,12 @@ def test_gain_map_latent_of_another_size_is_refused(dual) -> None:
         dual(gm_latent=empty(1, 4, 4))
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 8, 8), (1, 4, 3, 8, 8), (0, 4, 8, 8)])
+def test_a_latent_of_another_family_is_refused(dual, shape) -> None:
+    with pytest.raises(ValueError, match="latent_image: expected an SD 1.5 latent"):
+        dual(latent_image={"samples": torch.ones(shape)})
+
+
 def test_a_model_with_other_latents_is_refused(comfy, dual, sdr_model) -> None:
     other = sdr_model.clone()
     other.add_object_patch("latent_format", comfy.latent_formats.SDXL())

@@ -86,7 +86,7 @@ def test_tiles_agree_with_the_whole_picture(host, vae, info) -> None:
     assert ((tiled - whole).abs() > 2e-3).float().mean() < 1e-2
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 8, 8), (4, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 16, 8, 8), (4, 8, 8), (0, 4, 8, 8)])
 def test_other_latents_are_refused(host, vae, shape) -> None:
     with pytest.raises(ValueError, match="samples: expected an SD 1.5 latent"):
         host.call("GMHDRDecode", samples={"samples": torch.zeros(shape)}, vae=vae)

@@ -126,6 +126,12 @@ def test_what_is_no_picture_is_refused(upconvert, shape) -> None:
         upconvert(torch.zeros(shape))
 
 
+def test_a_picture_of_whole_numbers_is_refused(upconvert) -> None:
+    """255 would be taken for far above white."""
+    with pytest.raises(ValueError, match="image: the picture holds torch.uint8 values"):
+        upconvert(torch.full((1, 64, 64, 3), 255, dtype=torch.uint8))
+
+
 def test_cancel_stops_the_sampler(comfy, upconvert, monkeypatch) -> None:
     def cancel_at_two(value, total, preview, **_):
         comfy.model_management.interrupt_current_processing(value == 2)
