@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from .checking import checked
 from .engine.conditioning import Conditioning, for_gain_map, with_control
 
 
@@ -77,6 +78,7 @@ class ControlNetApply(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         positive: Conditioning,

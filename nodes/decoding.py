@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.tone.apply import finished_gain_map
+from .checking import checked
 from .engine import vae as vae_engine
 from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
@@ -76,6 +77,7 @@ class GainMapDecode(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         samples: dict,

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .checking import checked
 from .engine.conditioning import Conditioning
 from .engine.dual import MODES
 from .engine.latents import Latent, gain_map_pass, sample_like_ksampler, sample_with_guider
@@ -85,6 +86,7 @@ class DualSampler(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         model: Any,
@@ -131,6 +133,7 @@ class DualSamplerAdvanced(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         noise: Any,

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..gm_core.color import convert_primaries
 from ..gm_core.gain_map import GainMapSpec, blend_gain, cap_gain, merge_hdr, scale_gain
 from ..gm_core.resample import upsample_gain_map
+from .checking import checked
 from .gain_map_pictures import ENCODINGS, picture_coding
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
 from .tensors import check_same_size, same_batch, to_bchw, to_image, to_mask
@@ -56,6 +57,7 @@ class EditGainMap(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         gain_map: torch.Tensor,
@@ -100,6 +102,7 @@ class Recombine(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         sdr: torch.Tensor,

@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 from ..gm_core.color import convert_primaries
 from ..gm_core.gain_map import GainMapSpec, extract_gain_map, merge_hdr
 from ..gm_core.tonemap import DISPLAY_OPERATORS
+from .checking import checked
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
 from .tensors import check_same_size, fit_to_sdr, same_batch, to_bchw, to_image
 
@@ -38,6 +39,7 @@ class Merge(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, sdr: torch.Tensor, gain_map: torch.Tensor, qmax: float, primaries: str, convert_to: str
     ) -> io.NodeOutput:
@@ -63,6 +65,7 @@ class Extract(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, sdr: torch.Tensor, hdr: torch.Tensor, qmax: float) -> io.NodeOutput:
         base, target = same_batch(sdr=to_bchw(sdr, "sdr"), hdr=to_bchw(hdr, "hdr"))
         check_same_size(sdr=base, hdr=target)
@@ -102,6 +105,7 @@ class Preview(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hdr: torch.Tensor, exposure: float, operator: str, primaries: str) -> io.NodeOutput:
         linear = convert_primaries(to_bchw(hdr, "hdr").nan_to_num(), primaries, "bt709")
         sdr = to_image(DISPLAY_OPERATORS[operator](linear * 2.0**exposure))

@@ -39,10 +39,10 @@ def input_path(name: str) -> Path:
     Raises:
         ImageReadError: not there, or outside that folder, also through a link.
     """
+    if not isinstance(name, str) or "\0" in name:
+        raise ImageReadError(f"file {name!r}: not a file name.")
     bare, folder = folder_paths.annotated_filepath(name)
     root = Path(folder or folder_paths.get_input_directory()).resolve()
-    if "\0" in bare:
-        raise ImageReadError(f"file {name!r}: not a file name.")
     path = (root / bare.strip()).resolve()
     if not path.is_relative_to(root):
         raise ImageReadError(f"file {name!r}: outside ComfyUI's {root.name} folder. Copy the file into it.")
@@ -51,8 +51,10 @@ def input_path(name: str) -> Path:
     return path
 
 
-def why_unreadable(name: str) -> bool | str:
-    """For validate_inputs: True, or what is wrong with the name."""
+def why_unreadable(name: str | None) -> bool | str:
+    """For validate_inputs: True, or what is wrong with the name; None is one that a link will bring."""
+    if name is None:
+        return True
     try:
         input_path(name)
     except ImageReadError as error:
@@ -64,6 +66,16 @@ def fingerprint(path: Path) -> str:
     """Changes when the file does."""
     status = path.stat()
     return f"{path} {status.st_mtime_ns} {status.st_size}"
+
+
+def input_fingerprint(name: str | None, *settings: object) -> str | float:
+    """For fingerprint_inputs: changes when the file or a setting does.
+
+    A name that a link will bring is None and not known yet. NaN equals nothing, so that the node runs.
+    """
+    if name is None:
+        return float("nan")
+    return " ".join(map(str, (fingerprint(input_path(name)), *settings)))
 
 
 def to_bchw_array(array: np.ndarray) -> torch.Tensor:

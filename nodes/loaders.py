@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..gm_core.shipped import UNET_FILE, VAE_FILE
+from .checking import checked
 from .engine.builtin import weights_file
 from .engine.load import DTYPES, VAE_KEY, load_gm_unet
 from .engine.model_file import SAFE_SUFFIXES
@@ -64,6 +65,7 @@ class LoadGMUNet(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, unet_name: str, weight_dtype: str) -> io.NodeOutput:
         unet = load_gm_unet(unet_path(unet_name), weight_dtype)
         vae = load_vae(weights_file(VAE_FILE))

@@ -13,7 +13,8 @@ from ..gm_core.codecs.image import HDRImage
 from ..gm_core.codecs.sanitize import sanitize
 from ..gm_core.color import PRIMARIES, convert_primaries, convert_sdr, linear_to_srgb
 from ..gm_core.gain_map import extract_gain_map, fitting_spec
-from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
+from .checking import checked
+from .input_files import file_input, input_fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP
 from .tensors import to_image
 
@@ -55,6 +56,7 @@ class LoadHDR(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, image: str, convert_to: str) -> io.NodeOutput:
         picture = read_image(input_path(image))
         target = picture.primaries if convert_to not in PRIMARIES else convert_to
@@ -67,12 +69,12 @@ class LoadHDR(io.ComfyNode):
         return io.NodeOutput(to_image(hdr), to_image(sdr), to_image(gain_map), spec.qmax, mask)
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
+    def validate_inputs(cls, image: str | None) -> bool | str:
         return why_unreadable(image)
 
     @classmethod
-    def fingerprint_inputs(cls, image: str, convert_to: str) -> str:
-        return f"{fingerprint(input_path(image))} {convert_to}"
+    def fingerprint_inputs(cls, image: str | None, convert_to: str) -> str | float:
+        return input_fingerprint(image, convert_to)
 
 
 def convertible(picture: HDRImage, primaries: str) -> np.ndarray:

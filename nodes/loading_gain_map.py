@@ -7,8 +7,9 @@ from comfy_api.latest import io
 from ..gm_core.codecs.files import read_image
 from ..gm_core.errors import ImageReadError
 from ..gm_core.model_info import GainMapModelInfo
+from .checking import checked
 from .gain_map_pictures import ENCODINGS, picture_coding
-from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
+from .input_files import file_input, input_fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import GAIN_MAP_TOOLTIP, qmax_input
 from .tensors import to_image
 
@@ -42,6 +43,7 @@ class LoadGainMap(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, image: str, encoding: str, qmax: float) -> io.NodeOutput:
         path = input_path(image)
         picture = read_image(path)
@@ -54,12 +56,12 @@ class LoadGainMap(io.ComfyNode):
         return io.NodeOutput(to_image(coding.to_gain_map(coded, spec=info.spec)), info.spec.qmax)
 
     @classmethod
-    def validate_inputs(cls, image: str) -> bool | str:
+    def validate_inputs(cls, image: str | None) -> bool | str:
         return why_unreadable(image)
 
     @classmethod
-    def fingerprint_inputs(cls, image: str, encoding: str, qmax: float) -> str:
-        return f"{fingerprint(input_path(image))} {encoding} {qmax}"
+    def fingerprint_inputs(cls, image: str | None, encoding: str, qmax: float) -> str | float:
+        return input_fingerprint(image, encoding, qmax)
 
 
 NODES: list[type[io.ComfyNode]] = [LoadGainMap]

@@ -11,8 +11,9 @@ from comfy_api.latest import io
 from ..gm_core.codecs.video_read import VideoInfo, check_is_hdr, decode_frames, describe_video
 from ..gm_core.color import convert_primaries
 from ..gm_core.errors import ImageReadError
+from .checking import checked
 from .engine.host import check_interrupted, progress_bar
-from .input_files import file_input, fingerprint, input_path, to_bchw_array, why_unreadable
+from .input_files import file_input, input_fingerprint, input_path, to_bchw_array, why_unreadable
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import to_image
 
@@ -100,6 +101,7 @@ class LoadVideo(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         video: str,
@@ -116,12 +118,12 @@ class LoadVideo(io.ComfyNode):
         return io.NodeOutput(read_batch(path, start_frame, count, white_nits, convert_to), float(info.fps))
 
     @classmethod
-    def validate_inputs(cls, video: str) -> bool | str:
+    def validate_inputs(cls, video: str | None) -> bool | str:
         return why_unreadable(video)
 
     @classmethod
-    def fingerprint_inputs(cls, video: str, **settings: float | str) -> str:
-        return f"{fingerprint(input_path(video))} {sorted(settings.items())}"
+    def fingerprint_inputs(cls, video: str | None, **settings: float | str) -> str | float:
+        return input_fingerprint(video, sorted(settings.items()))
 
 
 NODES: list[type[io.ComfyNode]] = [LoadVideo]

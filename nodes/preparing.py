@@ -10,6 +10,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..gm_core.errors import GainMapError
+from .checking import checked
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.stage1 import SIGMOID, Adapter, prepare_vae
 from .input_files import fingerprint
@@ -85,6 +86,7 @@ class PrepareVAE(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, vae: Any, lora_name: str, ema_name: str, strength: float, precision: str, head: str
     ) -> io.NodeOutput:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..gm_core.model_info import LARGEST_OWN_SIDE
 from ..gm_core.resample import resize_to_working
+from .checking import checked
 from .engine import vae as vae_engine
 from .engine.conditioning import Conditioning, gain_map_text
 from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
@@ -70,6 +71,7 @@ class UpconvertSampler(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         gm_model: Any,

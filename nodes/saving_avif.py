@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.avif import LOSSLESS, encode_avif
 from ..gm_core.codecs.exif import exif_block
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
@@ -48,6 +49,7 @@ class SaveAVIF(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         hdr: torch.Tensor,

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
 from ..gm_core.color import PRIMARIES, convert_primaries
 from ..gm_core.gain_map import GainMapSpec
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, qmax_input, white_input
 from .output_files import preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -83,6 +84,7 @@ class SaveEXR(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         hdr: torch.Tensor,

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..gm_core.codecs.png import encode_png16
 from ..gm_core.gain_map import GainMapSpec
 from ..gm_core.model_info import GainMapModelInfo
+from .checking import checked
 from .gain_map_pictures import picture_coding
 from .inputs import prefix_input, qmax_input
 from .output_files import report, workflow_metadata
@@ -54,6 +55,7 @@ class SaveGainMap(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, gain_map: torch.Tensor, qmax: float, filename_prefix: str, encoding: str
     ) -> io.NodeOutput:

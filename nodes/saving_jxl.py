@@ -9,6 +9,7 @@ from ..gm_core.codecs.exif import exif_block
 from ..gm_core.codecs.jxl import encode_jxl
 from ..gm_core.codecs.jxl_metadata import with_exif
 from ..gm_core.color import convert_primaries
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import preview, report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -41,6 +42,7 @@ class SaveJXL(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, effort: int) -> io.NodeOutput:
         linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
         exif = exif_block(workflow_metadata(cls.hidden))

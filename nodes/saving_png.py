@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.png import encode_png_pq
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
@@ -28,6 +29,7 @@ class SavePNG(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, white_nits: float
     ) -> io.NodeOutput:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.radiance import encode_radiance
 from ..gm_core.color import convert_primaries
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import preview, report
 from .saving import HIDDEN, cleaned, save_batch
@@ -32,6 +33,7 @@ class SaveRadiance(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str) -> io.NodeOutput:
         linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
 

@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
 from ..gm_core.codecs.ultrahdr import BASES, PRESETS, encode_ultrahdr
 from ..gm_core.color import convert_primaries, convert_sdr
+from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, cleaned, save_batch
@@ -90,6 +91,7 @@ class SaveUltraHDR(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         sdr: torch.Tensor,

@@ -13,6 +13,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.video import encode_hdr10
 from ..gm_core.errors import ImageWriteError
+from .checking import checked
 from .engine.host import check_interrupted, progress_bar
 from .inputs import prefix_input
 from .output_files import SavedFiles, destination, report, workflow_metadata
@@ -101,6 +102,7 @@ class SaveVideo(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls,
         hdr: torch.Tensor,

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.hdr_signal import SIGNALS, decode_signal, encode_signal
+from .checking import checked
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import to_bchw, to_image
 
@@ -40,6 +41,7 @@ class EncodeSignal(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hdr: torch.Tensor, color_space: str, white_nits: float, primaries: str) -> io.NodeOutput:
         linear = to_bchw(hdr, "hdr").nan_to_num()
         return io.NodeOutput(
@@ -64,6 +66,7 @@ class DecodeSignal(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(
         cls, signal: torch.Tensor, color_space: str, white_nits: float, convert_to: str
     ) -> io.NodeOutput:

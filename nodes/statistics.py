@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..gm_core.statistics import HDRStatistics, hdr_statistics
+from .checking import checked
 from .engine.messages import show_text
 from .histogram import histogram_picture
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
@@ -46,6 +47,7 @@ class Statistics(io.ComfyNode):
         )
 
     @classmethod
+    @checked
     def execute(cls, hdr: torch.Tensor, primaries: str, gamut: str, white_nits: float) -> io.NodeOutput:
         found = hdr_statistics(to_bchw(hdr, "hdr"), primaries=primaries, gamut=gamut, white_nits=white_nits)
         text, histogram = as_text(found, gamut), histogram_picture(found)

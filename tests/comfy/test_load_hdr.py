@@ -141,3 +141,13 @@ def test_a_changed_file_is_read_again(host, saved) -> None:
 
 def test_missing_file_says_so(host) -> None:
     assert "no such file" in host.node("GMHDRLoadHDR").validate_inputs(image="nowhere.exr")
+
+
+@pytest.mark.parametrize("node_id", ["GMHDRLoadHDR", "GMHDRLoadGainMap", "GMHDRLoadVideo"])
+def test_a_name_that_a_link_brings_is_read_when_it_is_known(host, node_id) -> None:
+    """Until then core passes None."""
+    node, name = host.node(node_id), "video" if node_id.endswith("Video") else "image"
+    settings = {i.id: i.default for i in node.GET_SCHEMA().inputs if i.id != name}
+    assert node.validate_inputs(**{name: None}) is True
+    first, second = (node.fingerprint_inputs(**{name: None}, **settings) for _ in range(2))
+    assert [first] != [second]

@@ -1,0 +1,63 @@
+"""Widget values as a running node gets them.
+
+ComfyUI checks numbers that were typed, but none that come through a link, and 0.3.75 checks no choice that
+an API prompt makes: a misspelt one would be silently taken for another.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, ParamSpec, TypeVar
+
+from comfy_api.latest import io
+
+from ..gm_core.errors import GainMapError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def checked(execute: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A node's `execute`, which raises GainMapError where a value is none that its widget can have."""
+
+    @functools.wraps(execute)
+    def run(*arguments: Arguments.args, **values: Arguments.kwargs) -> Result:
+        node: Any = arguments[0]
+        check_values(node.define_schema(), values)
+        return execute(*arguments, **values)
+
+    return run
+
+
+def check_values(schema: io.Schema, values: Mapping[str, Any]) -> None:
+    for widget in schema.inputs:
+        value = values.get(widget.id)
+        if value is None:
+            continue
+        if isinstance(widget, io.Combo.Input) and not widget.upload:
+            check_choice(widget, value)
+        elif isinstance(widget, (io.Float.Input, io.Int.Input)):
+            check_number(widget, value)
+        elif isinstance(widget, io.String.Input) and not isinstance(value, str):
+            raise GainMapError(f"{widget.id}: expected text, found {type(value).__name__}.")
+
+
+def check_choice(widget: io.Combo.Input, value: Any) -> None:
+    if value not in widget.options:
+        choices = ", ".join(map(str, widget.options))
+        raise GainMapError(f"{widget.id} is {value!r:.80}; expected one of: {choices}.")
+
+
+def check_number(widget: io.Float.Input | io.Int.Input, value: Any) -> None:
+    # Written so that NaN, which is below and above nothing, fails too.
+    if not (is_number(value) and widget.min <= value <= widget.max):
+        raise GainMapError(
+            f"{widget.id} is {value!r:.80}; expected a number from {widget.min} to {widget.max}."
+        )
+
+
+def is_number(value: object) -> bool:
+    """Also for numpy's scalars."""
+    return isinstance(value, Real)
