@@ -9,11 +9,12 @@ from comfy_api.latest import io
 
 from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.tone.apply import finished_gain_map
+from .batches import picture_by_picture
 from .checking import checked
 from .engine import vae as vae_engine
 from .engine.load import INFO_KEY, TONE_KEY
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
-from .tensors import same_batch, to_image, to_sdr
+from .tensors import bchw_view, same_batch, to_image, to_sdr
 
 
 def tile_inputs() -> list[io.Int.Input]:
@@ -90,12 +91,16 @@ class GainMapDecode(io.ComfyNode):
         info = samples.get(INFO_KEY) or GainMapModelInfo()
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
-            small, sdr = same_batch(samples=coded, guide=to_sdr(guide, "guide"))
+            pictures = same_batch(samples=coded, guide=bchw_view(guide, "guide"))
             net = samples.get(TONE_KEY)
-            gain_map = finished_gain_map(small, sdr, info, net=net, strength=tone_correction)
+
+            def finished(small: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
+                return finished_gain_map(small, to_sdr(sdr, "guide"), info, net=net, strength=tone_correction)
+
+            gain_map = picture_by_picture(finished, *pictures)
         else:
-            gain_map = info.coding.to_gain_map(coded, spec=info.spec)
-        return io.NodeOutput(to_image(gain_map), info.spec.qmax, info.gamut)
+            gain_map = to_image(info.coding.to_gain_map(coded, spec=info.spec))
+        return io.NodeOutput(gain_map, info.spec.qmax, info.gamut)
 
 
 NODES: list[type[io.ComfyNode]] = [GainMapDecode]

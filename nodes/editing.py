@@ -8,10 +8,11 @@ from comfy_api.latest import io
 from ..gm_core.color import convert_primaries
 from ..gm_core.gain_map import GainMapSpec, blend_gain, cap_gain, merge_hdr, scale_gain
 from ..gm_core.resample import upsample_gain_map
+from .batches import picture_by_picture
 from .checking import checked
 from .gain_map_pictures import ENCODINGS, picture_coding
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
-from .tensors import check_same_size, same_batch, to_bchw, to_image, to_mask
+from .tensors import bchw_view, check_same_size, same_batch, to_mask
 
 NO_CAP = 16.0
 
@@ -67,7 +68,7 @@ class EditGainMap(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         spec = GainMapSpec(qmax=qmax)
-        return io.NodeOutput(to_image(edited(to_bchw(gain_map, "gain_map"), spec, strength, headroom, mask)))
+        return io.NodeOutput(edited(bchw_view(gain_map, "gain_map"), spec, strength, headroom, mask))
 
 
 class Recombine(io.ComfyNode):
@@ -116,31 +117,44 @@ class Recombine(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         spec = GainMapSpec(qmax=qmax)
-        base, coded = same_batch(sdr=to_bchw(sdr, "sdr"), gain_map=to_bchw(gain_map, "gain_map"))
-        if coded.shape[-2:] != base.shape[-2:]:
-            coded = upsample_gain_map(coded, base)
-        gain = picture_coding(encoding, spec).to_gain_map(coded, spec=spec)
-        gain = edited(gain, spec, strength, headroom, mask)
-        hdr = merge_hdr(sdr=base, gain_map=gain, spec=spec)
-        return io.NodeOutput(to_image(convert_primaries(hdr, primaries, convert_to)), to_image(gain))
+        base, coded = same_batch(sdr=bchw_view(sdr, "sdr"), gain_map=bchw_view(gain_map, "gain_map"))
+        coding = picture_coding(encoding, spec)
+
+        def decoded(base: torch.Tensor, coded: torch.Tensor) -> torch.Tensor:
+            fitted = coded if coded.shape[-2:] == base.shape[-2:] else upsample_gain_map(coded, base)
+            return coding.to_gain_map(fitted, spec=spec)
+
+        def merged(base: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+            hdr = merge_hdr(sdr=base, gain_map=gain, spec=spec)
+            return convert_primaries(hdr, primaries, convert_to)
+
+        unedited = bchw_view(picture_by_picture(decoded, base, coded), "gain_map")
+        gain_map = edited(unedited, spec, strength, headroom, mask)
+        pictures = same_batch(sdr=base, gain_map=bchw_view(gain_map, "gain_map"))
+        return io.NodeOutput(picture_by_picture(merged, *pictures), gain_map)
 
 
 def edited(
     gain_map: torch.Tensor, spec: GainMapSpec, strength: float, headroom: float, mask: torch.Tensor | None
 ) -> torch.Tensor:
-    """Gain map [B,3,H,W] with its stops scaled and capped; inside a mask [B,H,W] only, where one is given.
+    """IMAGE of a gain map [B,3,H,W] with its stops scaled and capped; inside a mask [B,H,W] only, where one
+    is given.
 
     Half-masked pixels change by half the stops.
     """
-    changed = scale_gain(gain_map=gain_map, strength=strength, spec=spec)
-    if headroom < NO_CAP:
-        changed = cap_gain(gain_map=changed, stops=headroom, spec=spec)
+
+    def changed(gain_map: torch.Tensor) -> torch.Tensor:
+        scaled = scale_gain(gain_map=gain_map, strength=strength, spec=spec)
+        return cap_gain(gain_map=scaled, stops=headroom, spec=spec) if headroom < NO_CAP else scaled
+
+    def blended(gain_map: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
+        return blend_gain(gain_map=gain_map, other=changed(gain_map), share=area, spec=spec)
+
     if mask is None:
-        return changed
-    area = to_mask(mask)
-    gain_map, changed, area = same_batch(gain_map=gain_map, changed=changed, mask=area)
+        return picture_by_picture(changed, gain_map)
+    gain_map, area = same_batch(gain_map=gain_map, mask=to_mask(mask))
     check_same_size(gain_map=gain_map, mask=area)
-    return blend_gain(gain_map=gain_map, other=changed, share=area, spec=spec)
+    return picture_by_picture(blended, gain_map, area)
 
 
 NODES: list[type[io.ComfyNode]] = [EditGainMap, Recombine]

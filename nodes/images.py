@@ -8,9 +8,10 @@ from comfy_api.latest import io, ui
 from ..gm_core.color import convert_primaries
 from ..gm_core.gain_map import GainMapSpec, extract_gain_map, merge_hdr
 from ..gm_core.tonemap import DISPLAY_OPERATORS
+from .batches import picture_by_picture
 from .checking import checked
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
-from .tensors import check_same_size, fit_to_sdr, same_batch, to_bchw, to_image
+from .tensors import bchw_view, check_same_size, fit_to_sdr, same_batch
 
 
 class Merge(io.ComfyNode):
@@ -43,9 +44,14 @@ class Merge(io.ComfyNode):
     def execute(
         cls, sdr: torch.Tensor, gain_map: torch.Tensor, qmax: float, primaries: str, convert_to: str
     ) -> io.NodeOutput:
-        base, gain = same_batch(sdr=to_bchw(sdr, "sdr"), gain_map=to_bchw(gain_map, "gain_map"))
-        hdr = merge_hdr(sdr=base, gain_map=fit_to_sdr(gain, base), spec=GainMapSpec(qmax=qmax))
-        return io.NodeOutput(to_image(convert_primaries(hdr, primaries, convert_to)))
+        pictures = same_batch(sdr=bchw_view(sdr, "sdr"), gain_map=bchw_view(gain_map, "gain_map"))
+        spec = GainMapSpec(qmax=qmax)
+
+        def merged(base: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+            hdr = merge_hdr(sdr=base, gain_map=fit_to_sdr(gain, base), spec=spec)
+            return convert_primaries(hdr, primaries, convert_to)
+
+        return io.NodeOutput(picture_by_picture(merged, *pictures))
 
 
 class Extract(io.ComfyNode):
@@ -67,10 +73,14 @@ class Extract(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, sdr: torch.Tensor, hdr: torch.Tensor, qmax: float) -> io.NodeOutput:
-        base, target = same_batch(sdr=to_bchw(sdr, "sdr"), hdr=to_bchw(hdr, "hdr"))
+        base, target = same_batch(sdr=bchw_view(sdr, "sdr"), hdr=bchw_view(hdr, "hdr"))
         check_same_size(sdr=base, hdr=target)
-        gain_map = extract_gain_map(sdr=base, hdr=target, spec=GainMapSpec(qmax=qmax), darken=True)
-        return io.NodeOutput(to_image(gain_map))
+        spec = GainMapSpec(qmax=qmax)
+
+        def extracted(sdr: torch.Tensor, hdr: torch.Tensor) -> torch.Tensor:
+            return extract_gain_map(sdr=sdr, hdr=hdr, spec=spec, darken=True)
+
+        return io.NodeOutput(picture_by_picture(extracted, base, target))
 
 
 class Preview(io.ComfyNode):
@@ -107,8 +117,11 @@ class Preview(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, hdr: torch.Tensor, exposure: float, operator: str, primaries: str) -> io.NodeOutput:
-        linear = convert_primaries(to_bchw(hdr, "hdr").nan_to_num(), primaries, "bt709")
-        sdr = to_image(DISPLAY_OPERATORS[operator](linear * 2.0**exposure))
+        def shown(picture: torch.Tensor) -> torch.Tensor:
+            linear = convert_primaries(picture.nan_to_num(), primaries, "bt709")
+            return DISPLAY_OPERATORS[operator](linear * 2.0**exposure)
+
+        sdr = picture_by_picture(shown, bchw_view(hdr, "hdr"))
         return io.NodeOutput(sdr, ui=ui.PreviewImage(sdr))
 
 

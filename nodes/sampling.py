@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..gm_core.model_info import LARGEST_OWN_SIDE
 from ..gm_core.resample import resize_to_working
+from .batches import picture_by_picture
 from .checking import checked
 from .engine import vae as vae_engine
 from .engine.conditioning import Conditioning, gain_map_text
@@ -16,7 +17,7 @@ from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
 from .engine.lora import check_loras
 from .engine.upconvert import sample_gain_map
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
-from .tensors import to_image, to_sdr
+from .tensors import bchw_view, to_sdr
 
 
 def steps_input() -> io.Int.Input:
@@ -87,9 +88,13 @@ class UpconvertSampler(io.ComfyNode):
         info = model_info(gm_model)
         check_loras(gm_model)
         text = gain_map_text(gm_model, positive, name="positive")
-        sdr = to_sdr(image, "image")
+        sdr = bchw_view(image, "image")
         side = working_side or info.side_for(sdr.shape[-2], sdr.shape[-1])
-        latent = vae_engine.encode(vae, to_image(resize_to_working(sdr, side)))
+
+        def small(picture: torch.Tensor) -> torch.Tensor:
+            return resize_to_working(to_sdr(picture, "image"), side)
+
+        latent = vae_engine.encode(vae, picture_by_picture(small, sdr))
         gain_map = sample_gain_map(
             gm_model,
             latent,

@@ -6,9 +6,10 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.hdr_signal import SIGNALS, decode_signal, encode_signal
+from .batches import picture_by_picture
 from .checking import checked
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
-from .tensors import to_bchw, to_image
+from .tensors import bchw_view
 
 
 def signal_inputs(tooltip: str) -> list[io.Input]:
@@ -43,10 +44,11 @@ class EncodeSignal(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, hdr: torch.Tensor, color_space: str, white_nits: float, primaries: str) -> io.NodeOutput:
-        linear = to_bchw(hdr, "hdr").nan_to_num()
-        return io.NodeOutput(
-            to_image(encode_signal(linear, color_space, primaries=primaries, white_nits=white_nits))
-        )
+        def encoded(picture: torch.Tensor) -> torch.Tensor:
+            linear = picture.nan_to_num()
+            return encode_signal(linear, color_space, primaries=primaries, white_nits=white_nits)
+
+        return io.NodeOutput(picture_by_picture(encoded, bchw_view(hdr, "hdr")))
 
 
 class DecodeSignal(io.ComfyNode):
@@ -70,10 +72,10 @@ class DecodeSignal(io.ComfyNode):
     def execute(
         cls, signal: torch.Tensor, color_space: str, white_nits: float, convert_to: str
     ) -> io.NodeOutput:
-        coded = to_bchw(signal, "signal")
-        return io.NodeOutput(
-            to_image(decode_signal(coded, color_space, primaries=convert_to, white_nits=white_nits))
-        )
+        def decoded(picture: torch.Tensor) -> torch.Tensor:
+            return decode_signal(picture, color_space, primaries=convert_to, white_nits=white_nits)
+
+        return io.NodeOutput(picture_by_picture(decoded, bchw_view(signal, "signal")))
 
 
 NODES: list[type[io.ComfyNode]] = [EncodeSignal, DecodeSignal]

@@ -16,6 +16,16 @@ def to_bchw(image: torch.Tensor, name: str) -> torch.Tensor:
     Raises:
         GainMapError: not a picture batch.
     """
+    return loaded(bchw_view(image, name))
+
+
+def loaded(pictures: torch.Tensor) -> torch.Tensor:
+    """Contiguous float32 on the CPU."""
+    return pictures.to("cpu", torch.float32).contiguous()
+
+
+def bchw_view(image: torch.Tensor, name: str) -> torch.Tensor:
+    """`to_bchw` without its copy: a view of the input, of its dtype and on its device."""
     if not isinstance(image, torch.Tensor) or image.ndim != 4:
         raise GainMapError(f"{name}: expected a picture batch [B,H,W,C], found {shape_of(image)}.")
     if 0 in image.shape:
@@ -27,17 +37,15 @@ def to_bchw(image: torch.Tensor, name: str) -> torch.Tensor:
         raise GainMapError(
             f"{name}: the picture holds {image.dtype} values; expected floating point, where 1.0 is white."
         )
-    picture = image.detach().to("cpu", torch.float32).movedim(-1, 1)
-    return picture[:, :3].expand(-1, 3, -1, -1).contiguous()
+    return image.detach().movedim(-1, 1)[:, :3].expand(-1, 3, -1, -1)
 
 
-def to_sdr(image: torch.Tensor, name: str) -> torch.Tensor:
-    """IMAGE -> float32 [B,3,H,W] in [0,1] that a model can look at.
+def to_sdr(picture: torch.Tensor, name: str) -> torch.Tensor:
+    """[B,3,H,W] in [0,1] that a model can look at.
 
     Raises:
-        GainMapError: not a picture batch, or pixels that are no numbers.
+        GainMapError: pixels that are no numbers.
     """
-    picture = to_bchw(image, name)
     if not torch.isfinite(picture).all():
         raise GainMapError(f"{name}: the picture holds NaN or infinite pixels; the model cannot read it.")
     return picture.clamp(0.0, 1.0)
