@@ -19,10 +19,11 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..gm_core.codecs.files import Content, claim_numbered
+from ..gm_core.color import convert_primaries
 from ..gm_core.errors import ImageWriteError
 from ..gm_core.tonemap import reinhard
+from .batches import picture_by_picture
 from .engine.host import metadata_enabled
-from .tensors import to_image
 
 DEFAULT_STEM = "ComfyUI"
 LONGEST_STEM = 200
@@ -110,12 +111,16 @@ def workflow_metadata(hidden: Any) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in found.items() if value is not None}
 
 
-def preview(hdr: torch.Tensor) -> list[Mapping[str, Any]]:
-    """Temporary SDR pictures of linear BT.709 [B,3,H,W], for files that browsers do not show."""
+def preview(hdr: torch.Tensor, primaries: str) -> list[Mapping[str, Any]]:
+    """Temporary SDR pictures of linear [B,3,H,W], for files that browsers do not show."""
     shrink = min(1.0, PREVIEW_SIDE / max(hdr.shape[-2:]))
     size = [max(1, round(side * shrink)) for side in hdr.shape[-2:]]
-    small = torch.nn.functional.interpolate(hdr, size=size, mode="area")
-    return ui.PreviewImage(to_image(reinhard(small.nan_to_num()))).as_dict()["images"]
+
+    def shown(picture: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.interpolate(picture, size=size, mode="area")
+        return reinhard(convert_primaries(small, primaries, "bt709").nan_to_num())
+
+    return ui.PreviewImage(picture_by_picture(shown, hdr)).as_dict()["images"]
 
 
 def report(

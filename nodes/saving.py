@@ -10,8 +10,10 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.sanitize import sanitize
+from ..gm_core.color import convert_primaries
 from .engine.host import check_interrupted, progress_bar
 from .output_files import SavedFiles, destination
+from .tensors import loaded
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,11 @@ HIDDEN = [io.Hidden.prompt, io.Hidden.extra_pnginfo]
 
 Encoder = Callable[[int], tuple[bytes, str]]
 """Picture number -> the file, and what had to be replaced in it (empty if nothing)."""
+
+
+def linear_picture(hdr: torch.Tensor, number: int, source: str, target: str) -> torch.Tensor:
+    """Picture `number` [3,H,W] of a batch [B,3,H,W], converted between primaries; the rest is not copied."""
+    return convert_primaries(loaded(hdr[number : number + 1]), source, target)[0]
 
 
 def pixels(picture: torch.Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
 from .saving_pq import pq_inputs, pq_picture
-from .tensors import to_bchw
+from .tensors import bchw_view, loaded
 
 
 def format_inputs() -> list[io.Input]:
@@ -60,11 +60,11 @@ class SaveAVIF(io.ComfyNode):
         primaries: str,
         white_nits: float,
     ) -> io.NodeOutput:
-        linear = to_bchw(hdr, "hdr")
+        linear = bchw_view(hdr, "hdr")
         exif = exif_block(workflow_metadata(cls.hidden))
 
         def encode(number: int) -> tuple[bytes, str]:
-            picture, replaced = pq_picture(linear[number], primaries, white_nits)
+            picture, replaced = pq_picture(loaded(linear[number]), primaries, white_nits)
             data = encode_avif(
                 picture,
                 primaries="bt2020",

@@ -11,13 +11,13 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
-from ..gm_core.color import PRIMARIES, convert_primaries
+from ..gm_core.color import PRIMARIES
 from ..gm_core.gain_map import GainMapSpec
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input, qmax_input, white_input
 from .output_files import preview, report, workflow_metadata
-from .saving import HIDDEN, cleaned, save_batch
-from .tensors import check_same_size, same_batch, to_bchw, to_mask
+from .saving import HIDDEN, cleaned, linear_picture, save_batch
+from .tensors import bchw_view, check_same_size, loaded, same_batch, to_mask
 
 UNCHANGED = "unchanged"
 LAYERS = {"sdr": "sdr", "gain_map": "gainmap"}
@@ -100,8 +100,7 @@ class SaveEXR(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         target = primaries if save_as == UNCHANGED else save_as
-        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, target)
-        pictures = layers(linear, sdr, gain_map, mask)
+        pictures = layers(bchw_view(hdr, "hdr"), sdr, gain_map, mask)
         options = {
             "primaries": target,
             "white_nits": white_nits,
@@ -109,16 +108,20 @@ class SaveEXR(io.ComfyNode):
             "half": bit_depth == "half",
             "compression": compression,
         }
-        files = save_batch(pictures["hdr"], filename_prefix, ".exr", partial(encode, pictures, options))
-        return report(files, preview(convert_primaries(linear, target, "bt709")))
+        files = save_batch(
+            pictures["hdr"], filename_prefix, ".exr", partial(encode, pictures, options, primaries)
+        )
+        return report(files, preview(pictures["hdr"], primaries))
 
 
 def encode(
-    pictures: Mapping[str, torch.Tensor], options: Mapping[str, Any], number: int
+    pictures: Mapping[str, torch.Tensor], options: Mapping[str, Any], primaries: str, number: int
 ) -> tuple[bytes, str]:
-    """Picture `number` of the batches as a file, and what had to be replaced in it."""
+    """Picture `number` of the batches, with HDR in `primaries`, as a file, and what was replaced in it."""
     limit = largest_value(half=options["half"], compression=options["compression"])
-    arrays = {name: _storable(batch[number], limit) for name, batch in pictures.items()}
+    single = {name: loaded(batch[number]) for name, batch in pictures.items()}
+    single["hdr"] = linear_picture(pictures["hdr"], number, primaries, options["primaries"])
+    arrays = {name: _storable(picture, limit) for name, picture in single.items()}
     hdr = arrays["hdr"][0]
     alpha = None
     if "mask" in arrays:
@@ -149,7 +152,7 @@ def layers(
     """Everything that goes into one file, by name, as equally long batches of equal size."""
     pictures = {"hdr": hdr}
     for name, image in zip(LAYERS, (sdr, gain_map), strict=True):
-        pictures |= {} if image is None else {name: to_bchw(image, name)}
+        pictures |= {} if image is None else {name: bchw_view(image, name)}
     pictures |= {} if mask is None else {"mask": to_mask(mask)}
     check_same_size(**pictures)
     return dict(zip(pictures, same_batch(**pictures), strict=True))

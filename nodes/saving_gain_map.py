@@ -13,7 +13,7 @@ from .gain_map_pictures import picture_coding
 from .inputs import prefix_input, qmax_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, pixels, save_batch
-from .tensors import to_bchw
+from .tensors import bchw_view, loaded
 
 SMALLEST_LOG2_GAIN = -8.0
 """A gain of 1/256: darker than any model's map goes."""
@@ -63,11 +63,12 @@ class SaveGainMap(io.ComfyNode):
         coding = picture_coding(encoding, spec, log2_min=SMALLEST_LOG2_GAIN)
         stated = GainMapModelInfo(spec=spec, coding=coding).to_metadata()
         text = {key: stated[key] for key in MODEL_ENTRIES} | workflow_metadata(cls.hidden)
-        maps = to_bchw(gain_map, "gain_map")
+        maps = bchw_view(gain_map, "gain_map")
 
         def encode(number: int) -> tuple[bytes, str]:
-            nan, infinite = (int(fault(maps[number]).sum()) for fault in (torch.isnan, torch.isinf))
-            coded = coding.from_gain_map(maps[number].nan_to_num(posinf=1.0), spec=spec)
+            picture = loaded(maps[number])
+            nan, infinite = (int(fault(picture).sum()) for fault in (torch.isnan, torch.isinf))
+            coded = coding.from_gain_map(picture.nan_to_num(posinf=1.0), spec=spec)
             data = encode_png16(pixels(coded), text=text)
             replaced = {f"{nan} NaN -> no gain": nan, f"{infinite} infinite -> end of range": infinite}
             return data, ", ".join(text for text, count in replaced.items() if count)

@@ -8,12 +8,11 @@ from comfy_api.latest import io
 from ..gm_core.codecs.exif import exif_block
 from ..gm_core.codecs.jxl import encode_jxl
 from ..gm_core.codecs.jxl_metadata import with_exif
-from ..gm_core.color import convert_primaries
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import preview, report, workflow_metadata
-from .saving import HIDDEN, cleaned, save_batch
-from .tensors import to_bchw
+from .saving import HIDDEN, cleaned, linear_picture, save_batch
+from .tensors import bchw_view
 
 
 class SaveJXL(io.ComfyNode):
@@ -44,15 +43,17 @@ class SaveJXL(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, effort: int) -> io.NodeOutput:
-        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
+        pictures = bchw_view(hdr, "hdr")
         exif = exif_block(workflow_metadata(cls.hidden))
 
         def encode(number: int) -> tuple[bytes, str]:
-            picture, replaced = cleaned(linear[number], keep_negative=True)
+            linear = linear_picture(pictures, number, primaries, "bt709")
+            picture, replaced = cleaned(linear, keep_negative=True)
             data = encode_jxl(picture, effort=effort)
             return (data if exif is None else with_exif(data, exif)), replaced
 
-        return report(save_batch(linear, filename_prefix, ".jxl", encode), preview(linear))
+        files = save_batch(pictures, filename_prefix, ".jxl", encode)
+        return report(files, preview(pictures, primaries))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveJXL]

@@ -11,7 +11,7 @@ from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import report, workflow_metadata
 from .saving import HIDDEN, save_batch
 from .saving_pq import pq_inputs, pq_picture
-from .tensors import to_bchw
+from .tensors import bchw_view, loaded
 
 
 class SavePNG(io.ComfyNode):
@@ -33,11 +33,11 @@ class SavePNG(io.ComfyNode):
     def execute(
         cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, white_nits: float
     ) -> io.NodeOutput:
-        linear = to_bchw(hdr, "hdr")
+        linear = bchw_view(hdr, "hdr")
         text = workflow_metadata(cls.hidden)
 
         def encode(number: int) -> tuple[bytes, str]:
-            picture, replaced = pq_picture(linear[number], primaries, white_nits)
+            picture, replaced = pq_picture(loaded(linear[number]), primaries, white_nits)
             return encode_png_pq(picture, primaries="bt2020", white_nits=white_nits, text=text), replaced
 
         return report(save_batch(linear, filename_prefix, ".png", encode))

@@ -6,12 +6,11 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.radiance import encode_radiance
-from ..gm_core.color import convert_primaries
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import preview, report
-from .saving import HIDDEN, cleaned, save_batch
-from .tensors import to_bchw
+from .saving import HIDDEN, cleaned, linear_picture, save_batch
+from .tensors import bchw_view
 
 
 class SaveRadiance(io.ComfyNode):
@@ -35,13 +34,14 @@ class SaveRadiance(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, hdr: torch.Tensor, filename_prefix: str, primaries: str) -> io.NodeOutput:
-        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, "bt709")
+        pictures = bchw_view(hdr, "hdr")
 
         def encode(number: int) -> tuple[bytes, str]:
-            picture, replaced = cleaned(linear[number])
+            picture, replaced = cleaned(linear_picture(pictures, number, primaries, "bt709"))
             return encode_radiance(picture), replaced
 
-        return report(save_batch(linear, filename_prefix, ".hdr", encode), preview(linear))
+        files = save_batch(pictures, filename_prefix, ".hdr", encode)
+        return report(files, preview(pictures, primaries))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveRadiance]

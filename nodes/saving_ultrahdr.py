@@ -10,12 +10,12 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.exif import MAX_JPEG_BYTES, exif_block
 from ..gm_core.codecs.ultrahdr import BASES, PRESETS, encode_ultrahdr
-from ..gm_core.color import convert_primaries, convert_sdr
+from ..gm_core.color import convert_sdr
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import report, workflow_metadata
-from .saving import HIDDEN, cleaned, save_batch
-from .tensors import check_same_size, same_batch, to_bchw
+from .saving import HIDDEN, cleaned, linear_picture, save_batch
+from .tensors import bchw_view, check_same_size, loaded, same_batch
 
 log = logging.getLogger(__name__)
 
@@ -104,17 +104,16 @@ class SaveUltraHDR(io.ComfyNode):
         preset: str = OWN_QUALITY,
         save_as: str = "bt709",
     ) -> io.NodeOutput:
-        linear = convert_primaries(to_bchw(hdr, "hdr"), primaries, save_as)
-        base = convert_sdr(to_bchw(sdr, "sdr"), "bt709", save_as)
-        base, linear = same_batch(sdr=base, hdr=linear)
-        check_same_size(sdr=base, hdr=linear)
+        base, pictures = same_batch(sdr=bchw_view(sdr, "sdr"), hdr=bchw_view(hdr, "hdr"))
+        check_same_size(sdr=base, hdr=pictures)
         if preset != OWN_QUALITY:
             quality, gain_map_quality = PRESETS[preset]
         exif = workflow_exif(workflow_metadata(cls.hidden))
 
         def encode(number: int) -> tuple[bytes, str]:
-            picture, replaced = cleaned(linear[number])
-            shown, faulty = cleaned(base[number], keep_negative=True)
+            picture, replaced = cleaned(linear_picture(pictures, number, primaries, save_as))
+            own = convert_sdr(loaded(base[number : number + 1]), "bt709", save_as)[0]
+            shown, faulty = cleaned(own, keep_negative=True)
             data = encode_ultrahdr(
                 sdr=np.clip(shown, 0.0, 1.0),
                 hdr=picture,
@@ -126,7 +125,7 @@ class SaveUltraHDR(io.ComfyNode):
             )
             return data, "; ".join(filter(None, (replaced, faulty and f"sdr: {faulty}")))
 
-        return report(save_batch(linear, filename_prefix, ".jpg", encode))
+        return report(save_batch(pictures, filename_prefix, ".jpg", encode))
 
 
 NODES: list[type[io.ComfyNode]] = [SaveUltraHDR]
