@@ -16,13 +16,17 @@ from ..gain_coding import GainCoding
 from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, white_share
-from .curves import ToneCurves, fit_curves
+from .curves import KNOTS, ToneCurves, fit_curves
 from .highlights import HighlightNet, highlight_clues, look_size
 from .net import ToneNet
 from .statistics import picture_statistics
 
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
+NOTHING_LOST, SOMETHING_LOST = 0.1, 0.2
+"""Stops that curves give white beyond mid-tones: up to the first, white is paper or paint; from the second, it
+may be anything, and the highlight net judges.
+"""
 
 
 def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
@@ -38,7 +42,17 @@ def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -
     if net is None:
         return sdr.new_zeros(len(sdr), 1, 1, 1, dtype=torch.float32)
     look = interpolate(sdr.float(), size=look_size(*sdr.shape[-2:]), mode="area")
-    return net(highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True)))
+    return lost_light(curves) * net(highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True)))
+
+
+def lost_light(curves: ToneCurves) -> Tensor:
+    """`[B,1,1,1]`, 0 where a picture's curves say that it was drawn, or that its camera clipped nothing, else 1.
+
+    The highlight net sees too little of a picture to tell a white button from a lamp.
+    """
+    grey = curves.by_channel + curves.by_largest
+    rise = grey[:, -1] - grey[:, KNOTS // 2]
+    return ((rise - NOTHING_LOST) / (SOMETHING_LOST - NOTHING_LOST)).clamp(0, 1)[:, None, None, None]
 
 
 def gain_with_highlights(curves: ToneCurves, sdr: Tensor, bright: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
-from gm_core.tone.apply import full_size_map, gain_with_highlights
+from gm_core.tone.apply import full_size_map, gain_with_highlights, highlight_stops
 from gm_core.tone.clipping import WHITE, white_share
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.highlights import CLUES, HighlightNet, highlight_clues, look_size
@@ -42,6 +42,11 @@ def full_map(sdr: torch.Tensor, highlights: HighlightNet | None) -> torch.Tensor
     return full_size_map(painted, sdr, coding=CODING, net=tone_net(highlights))
 
 
+def clues_of(sdr: torch.Tensor, curves: ToneCurves) -> torch.Tensor:
+    look = torch.nn.functional.interpolate(sdr, size=look_size(*sdr.shape[-2:]), mode="area")
+    return highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True))
+
+
 def test_only_white_pixels_change():
     sdr = lamp()
     changed = (full_map(sdr, lively_net()) - full_map(sdr, None)).abs().amax(dim=1, keepdim=True)
@@ -66,6 +71,15 @@ def test_no_dark_rim_around_white(colour, bright):
     assert (light.diff() >= -1e-3 * light[..., 1:]).all()
 
 
+@pytest.mark.parametrize(("stops", "share"), [(-1.0, 0), (0.1, 0), (0.15, 0.5), (0.2, 1), (3.0, 1)])
+def test_white_of_a_picture_that_lost_no_light_is_no_lamp(stops, share):
+    curves = ToneCurves(torch.zeros(1, KNOTS), torch.linspace(-stops, stops, KNOTS)[None])
+    net, sdr = lively_net(), lamp()
+    judged = net(clues_of(sdr, curves))
+    assert judged.abs().max() > 0.01
+    assert_close(highlight_stops(net, sdr, curves), share * judged)
+
+
 def test_an_untrained_net_changes_nothing():
     assert_close(full_map(lamp(), HighlightNet()), full_map(lamp(), None))
 
@@ -73,8 +87,7 @@ def test_an_untrained_net_changes_nothing():
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (40, 3), (65, 64), (100, 700), (700, 100), (1, 9000)])
 def test_any_picture_has_clues(size):
     sdr = torch.rand(2, 3, *size)
-    look = torch.nn.functional.interpolate(sdr, size=look_size(*size), mode="area")
-    clues = highlight_clues(look, look[:, :1])
+    clues = clues_of(sdr, ToneCurves(torch.zeros(2, KNOTS), torch.zeros(2, KNOTS)))
     assert clues.shape[:2] == (2, CLUES) and min(clues.shape[-2:]) == 32
     assert lively_net()(clues).shape == (2, 1, *clues.shape[-2:])
 
