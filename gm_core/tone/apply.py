@@ -24,8 +24,8 @@ from .statistics import picture_statistics
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
 NOTHING_LOST, SOMETHING_LOST = 0.1, 0.2
-"""Stops that curves give white beyond mid-tones: up to the first, white is paper or paint; from the second, it
-may be anything, and the highlight net judges.
+"""Stops that curves give white beyond mid-tones: up to the first, white is paper or paint; from the second,
+it may be anything, and the highlight net judges.
 """
 
 
@@ -46,7 +46,7 @@ def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -
 
 
 def lost_light(curves: ToneCurves) -> Tensor:
-    """`[B,1,1,1]`, 0 where a picture's curves say that it was drawn, or that its camera clipped nothing, else 1.
+    """`[B,1,1,1]`, 0 where the curves say that a picture was drawn, or its camera clipped nothing, else 1.
 
     The highlight net sees too little of a picture to tell a white button from a lamp.
     """
