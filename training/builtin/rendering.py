@@ -69,7 +69,20 @@ def scene_top(rng: np.random.Generator, hdr: Array) -> float:
 def log_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """Mu-law style, 5 to 100 times as steep at black as a straight line to its top."""
     top = scene_top(rng, hdr)
-    mu = np.clip(top * 10 ** rng.uniform(0.7, 2.0), 10, 1e4)
+    return mu_law(np.clip(top * 10 ** rng.uniform(0.7, 2.0), 10, 1e4), top)
+
+
+def mu_law_curve(rng: np.random.Generator, hdr: Array) -> Curve:
+    """As most of the literature has it (Kalantari and Ramamoorthi 2017): mu about 5,000, up to the brightest
+    light that can be, or that there is.
+    """
+    brightest = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.5, -2.5))), 1.0)
+    top = HDR_PEAK if rng.random() < 0.5 else brightest
+    return mu_law(5000 * 10 ** rng.normal(0, 0.2), top)
+
+
+def mu_law(mu: float, top: float) -> Curve:
+    """A logarithm that is a straight line at black and reaches 1 at `top`."""
     return lambda x: np.log1p(mu * np.clip(x / top, 0, 1)) / np.log1p(mu)
 
 
@@ -141,13 +154,14 @@ def shoulder_curve(rng: np.random.Generator, hdr: Array) -> Curve:
 
 
 CURVES: tuple[tuple[float, Callable[[np.random.Generator, Array], Curve]], ...] = (
-    (0.32, clip_curve),
-    (0.24, log_curve),
+    (0.30, clip_curve),
+    (0.22, log_curve),
+    (0.08, mu_law_curve),
     (0.12, reinhard_curve),
     (0.08, filmic_curve),
     (0.08, exponential_curve),
-    (0.08, sigmoid_curve),
-    (0.06, spline_curve),
+    (0.06, sigmoid_curve),
+    (0.04, spline_curve),
     (0.02, power_curve),
 )
 
