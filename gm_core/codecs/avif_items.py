@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -143,7 +144,7 @@ def _properties(boxes: dict[bytes, bytes]) -> dict[int, list[Box]]:
     return found
 
 
-def _links(payload: bytes):
+def _links(payload: bytes) -> Iterator[tuple[bytes, int, list[int]]]:
     letter = "I" if payload[0] else "H"
     for box in read_boxes(payload[FULL_BOX:]):
         source, count = struct.unpack_from(f">{letter}H", box.payload)
@@ -156,6 +157,7 @@ def _payloads(data: bytes, meta: dict[bytes, bytes]) -> dict[int, bytes]:
     payload, version = meta[b"iloc"], meta[b"iloc"][0]
     sizes = struct.unpack_from(">BB", payload, FULL_BOX)
     offset_size, length_size, base_size, index_size = (n >> shift & 15 for n in sizes for shift in (4, 0))
+    index_size = index_size if version else 0
     wide = "I" if version == 2 else "H"
     (count,) = struct.unpack_from(f">{wide}", payload, FULL_BOX + 2)
     reader = _Numbers(payload, FULL_BOX + 2 + struct.calcsize(wide))
@@ -165,12 +167,12 @@ def _payloads(data: bytes, meta: dict[bytes, bytes]) -> dict[int, bytes]:
         inside = reader.take(2) & 15 == 1 if version else False
         reader.take(2)
         base, extents = reader.take(base_size), reader.take(2)
-        for extent in range(extents):
-            reader.take(index_size if version else 0)
+        if extents:
+            reader.take(index_size)
             start, length = base + reader.take(offset_size), reader.take(length_size)
             source = meta.get(b"idat", b"") if inside else data
-            if not extent:
-                found[number] = source[start : start + min(length, 16)]
+            found[number] = source[start : start + min(length, 16)]
+            reader.take((extents - 1) * (index_size + offset_size + length_size))
     return found
 
 

@@ -30,6 +30,7 @@ from training.builtin import (
     objective,
     rendering,
     samples,
+    tone_curves,
     train_highlights,
     train_tone,
     validation,
@@ -68,7 +69,9 @@ def test_a_view_looks_where_it_points():
     assert np.abs(np.argwhere(crop[..., 0] > 0.3).mean(axis=0) - 16).max() < 2
 
 
-@pytest.mark.parametrize("make_curve", [*(curve for _, curve in rendering.CURVES), rendering.shoulder_curve])
+@pytest.mark.parametrize(
+    "make_curve", [*(curve for _, curve in tone_curves.CURVES), tone_curves.shoulder_curve]
+)
 @given(seed=st.integers(0, 10_000))
 def test_every_camera_curve_rises_and_stays_in_range(make_curve, seed):
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .rendering import Array
+from .tone_curves import Array
 
 FINER = 2
 """Drawn so many times larger than asked for: edges are blended in display values, as every screen does it."""

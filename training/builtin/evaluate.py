@@ -27,7 +27,7 @@ from gm_core.metrics import (
 from .expansion import bt2446_a
 from .panoramas import find_panoramas
 from .pipeline import BuiltinModel
-from .rendering import HDR_PEAK
+from .tone_curves import HDR_PEAK
 from .validation import Case, plain_cases, validation_cases
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import numpy as np
 from .drawings import drawing, printed
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import (
-    Array,
     anchor_midtones,
     damage,
     expose,
@@ -26,6 +25,7 @@ from .rendering import (
     phone_sdr,
     render_sdr,
 )
+from .tone_curves import Array
 
 LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .cache import to_bchw
 from .panoramas import View, load_panorama, random_view, render_view
-from .rendering import HDR_PEAK, Array, srgb_encode
+from .tone_curves import HDR_PEAK, Array, srgb_encode
 from .validation_renderings import RENDERINGS
 
 HIGHLIGHT_LEVEL, MOST_TRIES = 3.0, 200

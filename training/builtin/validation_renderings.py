@@ -6,16 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .rendering import (
-    HDR_PEAK,
-    Array,
-    Curve,
-    evened_out,
-    log_shoulder,
-    srgb_encode,
-    stops_around,
-    with_highlights_rolled_off,
-)
+from .rendering import evened_out, stops_around, with_highlights_rolled_off
+from .tone_curves import HDR_PEAK, Array, Curve, log_shoulder, srgb_encode
 
 LOG_MU = 5000.0
 SHOULDER_BEND = 8.0
