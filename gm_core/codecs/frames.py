@@ -95,11 +95,11 @@ def frame_codes(frame: Any, tags: Tags | None = None, *, centred: bool = False) 
     planes = [_plane(frame, index) for index in range(1 if name.startswith("gray") else 3)]
     bits = frame.format.components[0].bits
     if name.startswith(("gray", "gbr")):
-        planes = [_full_range(plane, bits, limited=tags.range == _LIMITED_RANGE) for plane in planes]
+        planes = [full_range(plane, bits, limited=tags.range == _LIMITED_RANGE) for plane in planes]
         order = (0, 0, 0) if name.startswith("gray") else (2, 0, 1)
         return np.clip(np.stack([planes[index] for index in order], axis=-1), 0, 1)
     limited = tags.range != _FULL_RANGE and not name.startswith("yuvj")
-    y = _full_range(planes[0], bits, limited=limited)
+    y = full_range(planes[0], bits, limited=limited)
     chroma = [_full_chroma(plane, bits, limited=limited) for plane in planes[1:]]
     return _from_ycc(y, *(_stretch(plane, y.shape, centred) for plane in chroma), tags=tags)
 
@@ -127,8 +127,8 @@ def _plane(frame: Any, index: int) -> np.ndarray:
     return rows[:, : plane.width * kind.itemsize].copy().view(kind).astype(np.float32)
 
 
-def _full_range(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
-    """Codes of luma or of a colour as 0 to 1."""
+def full_range(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
+    """Codes of luma or of a colour, float32 of any shape, as 0 to 1; a limited range may leave it."""
     unit = np.float32(1 << bits - 8)
     if limited:
         return (plane - 16 * unit) / (219 * unit)

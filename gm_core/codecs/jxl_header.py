@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..color import PRIMARIES
 from ..errors import ImageReadError
 from .iso_boxes import read_boxes
 
@@ -15,11 +16,10 @@ _PART_NUMBER = 4
 _CUSTOM, _GREY, _XYB = 2, 1, 2
 _ALPHA, _SPOT, _CFA = 0, 2, 5
 _BT709, _D65, _SRGB_CURVE = 1, 1, 13
-_WHITES = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
+_WHITES = {1: PRIMARIES["bt709"].white, 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
 _PRIMARIES = {
-    1: (0.640, 0.330, 0.300, 0.600, 0.150, 0.060),
-    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
-    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
+    number: tuple(value for point in PRIMARIES[name][:3] for value in point)
+    for number, name in ((1, "bt709"), (9, "bt2020"), (11, "p3"))
 }
 
 

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from ..errors import ImageReadError
 from .chromaticities import rgb_to_xyz_of
-from .frames import opened, packed_pixels
+from .frames import full_range, opened, packed_pixels
 from .icc import IccProfile, adapted_to_d50, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
 from .png_write import SIGNATURE
@@ -113,17 +113,15 @@ def _deep_pixels(data: bytes) -> np.ndarray:
 
 def _signal(pixels: np.ndarray, profile: bytes | IccProfile, cicp: tuple[int, ...]) -> HDRImage:
     """The picture of codes [H,W,3|4], by its tags or its profile."""
-    codes = pixels / np.float32(np.iinfo(pixels.dtype).max)
-    colour = codes[..., :3]
+    bits = 8 * pixels.dtype.itemsize
+    limited = len(cicp) == 4 and cicp[3] == 0
+    colour = full_range(pixels[..., :3].astype(np.float32), bits, limited=limited)
     if len(cicp) == 4:
         if cicp[2] != 0 or cicp[3] > 1:
             raise ImageReadError(f"PNG: cICP {cicp} is not RGB, which PNG alone knows; write the tags anew")
-        if cicp[3] == 0:
-            # Limited range: black and white at 16 and 235 of 255, with the lower bits behind them.
-            unit = np.float32((np.iinfo(pixels.dtype).max + 1) / 256 / np.iinfo(pixels.dtype).max)
-            colour = np.clip((colour - 16 * unit) / (219 * unit), 0, 1)
-        picture = picture_of(colour, primaries=cicp[0], transfer=cicp[1])
+        picture = picture_of(np.clip(colour, 0, 1), primaries=cicp[0], transfer=cicp[1])
     else:
         picture = picture_of_profile(colour, profile)
-    picture.alpha = codes[..., 3] if codes.shape[2] == 4 else None
+    if pixels.shape[2] == 4:
+        picture.alpha = full_range(pixels[..., 3].astype(np.float32), bits, limited=False)
     return picture

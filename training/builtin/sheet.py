@@ -25,10 +25,11 @@ from .validation_renderings import RENDERINGS
 STOPS, WORST = (-2, -4), 2.0
 
 
-def tile(picture: Tensor, size: int) -> np.ndarray:
-    """`[1,3,H,W]` display-encoded to a uint8 square of `size` pixels."""
-    array = picture[0].clamp(0, 1).permute(1, 2, 0).numpy()
-    return np.round(cv2.resize(array, (size, size), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+def tiles(*pictures: Tensor, size: int) -> np.ndarray:
+    """Display-encoded `[1,3,H,W]`, each a uint8 square of `size` pixels, side by side."""
+    arrays = [picture[0].clamp(0, 1).permute(1, 2, 0).numpy() for picture in pictures]
+    squares = [cv2.resize(array, (size, size), interpolation=cv2.INTER_AREA) for array in arrays]
+    return np.round(np.concatenate(squares, axis=1) * 255).astype(np.uint8)
 
 
 def error_map(hdr: Tensor, truth: Tensor) -> Tensor:
@@ -42,21 +43,22 @@ def row(model: BuiltinModel, case: Case, size: int) -> np.ndarray:
     """SDR, predicted coded map, for every exposure the SDR picture, the prediction and the truth, then the
     prediction's error.
     """
-    gain_map, spec = model.gain_map(case.sdr), model.info.spec
-    hdr = align(merge_hdr(sdr=case.sdr, gain_map=gain_map, spec=spec), case.truth)
-    flat = align(srgb_to_linear(case.sdr), case.truth)
-    coded = model.info.coding.from_gain_map(gain_map, spec=spec)
-    tiles = [case.sdr, coded, *darker(flat, hdr, case.truth), error_map(hdr, case.truth)]
-    return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
+    coded, hdr = predicted(model, case.sdr)
+    flat, hdr = (align(picture, case.truth) for picture in (srgb_to_linear(case.sdr), hdr))
+    return tiles(case.sdr, coded, *darker(flat, hdr, case.truth), error_map(hdr, case.truth), size=size)
 
 
 def row_without_truth(model: BuiltinModel, sdr: Tensor, size: int) -> np.ndarray:
     """SDR, predicted coded map, for every exposure the SDR picture and the prediction."""
+    coded, hdr = predicted(model, sdr)
+    return tiles(sdr, coded, *darker(srgb_to_linear(sdr), hdr), size=size)
+
+
+def predicted(model: BuiltinModel, sdr: Tensor) -> tuple[Tensor, Tensor]:
+    """The coded map at full size, and HDR in linear light."""
     gain_map, spec = model.gain_map(sdr), model.info.spec
     coded = model.info.coding.from_gain_map(gain_map, spec=spec)
-    hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
-    tiles = [sdr, coded, *darker(srgb_to_linear(sdr), hdr)]
-    return np.concatenate([tile(picture, size) for picture in tiles], axis=1)
+    return coded, merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
 
 
 def darker(*pictures: Tensor) -> list[Tensor]:
