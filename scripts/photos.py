@@ -11,12 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms
 
 SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WHITE = (255, 255, 255, 255)
 RESULT_MARK = b"GMHDRMerge"
 HEADER_BYTES = 1 << 16
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of an EXIF orientation upright."""
 
 
 class PhotoError(RuntimeError):
@@ -105,10 +115,20 @@ def prepare(photo: Path, destination: Path) -> None:
         if photo.exists() and not photo.is_file() and not photo.is_dir():
             raise PhotoError("is neither a file nor a folder")
         with Image.open(photo) as opened:
-            image = to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = to_rgb(upright(opened))
+    except PhotoError:
+        raise
+    except Exception as error:
+        # Pillow documents no closed list of what a damaged picture raises.
         raise PhotoError(f"cannot be read as a picture: {error or type(error).__name__}") from error
     image.save(destination, format="PNG", compress_level=1)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned by its orientation alone; Pillow's own function writes all EXIF anew and fails at odd tags."""
+    image.load()  # which turns a TIFF already
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

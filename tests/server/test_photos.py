@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from gm_core.codecs.icc import build_icc
 from scripts.photos import PhotoError, find_photos, plan, prepare, publish
@@ -108,6 +108,30 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert prepared(tmp_path / "turned.jpg", tmp_path).shape == (8, 4, 3)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_as_by_pillow(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    ramp = Image.fromarray(np.arange(0, 240, 10, np.uint8).reshape(4, 6)).resize((24, 16)).convert("RGB")
+    ramp.save(tmp_path / f"turned.{suffix}", exif=exif)
+    with Image.open(tmp_path / f"turned.{suffix}") as opened:
+        wanted = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(prepared(tmp_path / f"turned.{suffix}", tmp_path), wanted)
+
+
+def test_odd_exif_does_not_matter(tmp_path: Path) -> None:
+    """A tag for a number that holds text, as Pillow reads but cannot write."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a width"
+    Image.new("RGB", (8, 4)).save(tmp_path / "plain.jpg", exif=exif)
+    description, width = b"\x01\x0e\x00\x02", b"\x01\x00\x00\x02"
+    content = (tmp_path / "plain.jpg").read_bytes()
+    assert content.count(description) == 1
+    (tmp_path / "odd.jpg").write_bytes(content.replace(description, width))
+    assert prepared(tmp_path / "odd.jpg", tmp_path).shape == (8, 4, 3)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert prepared(picture(tmp_path / "any.png", mode), tmp_path).shape == (3, 4, 3)
@@ -144,6 +168,15 @@ def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
     with pytest.raises(PhotoError, match="truncated"):
         prepare(tmp_path / "cut.jpg", tmp_path / "prepared.png")
+
+
+def test_a_damaged_avif_is_refused(tmp_path: Path) -> None:
+    """Pillow raises RuntimeError for it."""
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(tmp_path / "whole.avif")
+    head, _, pixels = (tmp_path / "whole.avif").read_bytes().partition(b"mdat")
+    (tmp_path / "bad.avif").write_bytes(head + b"mdat" + b"\xff" * len(pixels))
+    with pytest.raises(PhotoError, match="cannot be read as a picture"):
+        prepare(tmp_path / "bad.avif", tmp_path / "prepared.png")
 
 
 def test_32_bit_pictures_are_refused(tmp_path: Path) -> None:
