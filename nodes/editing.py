@@ -152,7 +152,7 @@ def edited(
 
     if mask is None:
         return picture_by_picture(changed, gain_map)
-    gain_map, area = same_batch(gain_map=gain_map, mask=to_mask(mask))
+    gain_map, area = same_batch(gain_map=gain_map, mask=to_mask(mask, gain_map))
     check_same_size(gain_map=gain_map, mask=area)
     return picture_by_picture(blended, gain_map, area)
 

@@ -153,7 +153,7 @@ def layers(
     pictures = {"hdr": hdr}
     for name, image in zip(LAYERS, (sdr, gain_map), strict=True):
         pictures |= {} if image is None else {name: bchw_view(image, name)}
-    pictures |= {} if mask is None else {"mask": to_mask(mask)}
+    pictures |= {} if mask is None else {"mask": to_mask(mask, hdr)}
     check_same_size(**pictures)
     return dict(zip(pictures, same_batch(**pictures), strict=True))
 

@@ -103,7 +103,14 @@ def fit_to_sdr(gain_map: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(gain_map, padding, mode="replicate")
 
 
-def to_mask(mask: torch.Tensor) -> torch.Tensor:
-    """MASK [B,H,W] or [H,W] -> float32 [B,1,H,W] in [0,1] on the CPU."""
+def to_mask(mask: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """MASK [B,H,W] or [H,W] -> float32 [B,1,H,W] in [0,1] on the CPU.
+
+    A mask of nothing takes the size of `pictures`: core's LoadImage gives one of 64x64 for every picture
+    without transparency.
+    """
     picture = mask.detach().to("cpu", torch.float32)
-    return picture.reshape(-1, 1, *picture.shape[-2:]).clamp(0.0, 1.0)
+    picture = picture.reshape(-1, 1, *picture.shape[-2:]).clamp(0.0, 1.0)
+    if picture.shape[-2:] != pictures.shape[-2:] and not picture.any():
+        return picture.new_zeros(1, 1, 1, 1).expand(len(picture), 1, *pictures.shape[-2:])
+    return picture

@@ -60,6 +60,12 @@ def test_a_mask_of_another_size_is_refused(edit) -> None:
         edit(picture(1, 6, 6, 3), mask=torch.ones(1, 5, 5))
 
 
+def test_the_mask_that_load_image_gives_for_an_opaque_picture_changes_nothing(edit) -> None:
+    gain_map = picture(1, 6, 7, 3)
+    result = edit(gain_map, strength=0.0, mask=torch.zeros(1, 64, 64))
+    torch.testing.assert_close(result, gain_map, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("encoding", ["linear", "log2"])
 def test_recombine_is_merge_of_the_decoded_picture(host, encoding) -> None:
     sdr, coded = picture(2, 6, 6, 3), picture(1, 6, 6, 1, seed=1)

@@ -45,6 +45,11 @@ def test_exr_layers_and_alpha(save, read) -> None:
     np.testing.assert_array_equal(back.alpha, 1 - mask[0].numpy())
 
 
+def test_exr_of_an_opaque_picture_with_the_mask_that_load_image_gives(save, read) -> None:
+    (path,), _ = save("GMHDRSaveEXR", hdr_picture(), mask=torch.zeros(1, 64, 64))
+    assert read(path).alpha.shape == (24, 40) and read(path).alpha.min() == 1
+
+
 @pytest.mark.parametrize(("bit_depth", "compression"), [("half", "zip"), ("float", "dwaa")])
 def test_exr_of_limited_range_stays_finite_and_says_so(save, read, bit_depth, compression) -> None:
     hdr = torch.full((1, 4, 4, 3), 1e6)
