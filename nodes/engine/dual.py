@@ -23,7 +23,7 @@ from ...gm_core.trajectory import ConstantCondition, Trajectory
 from ...gm_core.vae_keys import SD15_LATENT_SCALE
 from .conditioning import Conditioning, for_any_size
 from .guider import ConditionSource, sample_branch
-from .load import DEFAULT_STEPS, VAE_KEY, model_info
+from .load import DEFAULT_STEPS, INFO_KEY, VAE_KEY, model_info
 from .progress import DualProgress
 from .record import recording
 from .vae import at_working_size, check_latent
@@ -67,7 +67,7 @@ class DualLatents:
 
 def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
     """Runs both passes. Raises GainMapError when model, schedule and mode do not go together."""
-    check_latent_space(sdr_pass.guider.model_patcher)
+    check_sdr_model(sdr_pass.guider.model_patcher)
     check_latent(sdr_pass.latent, "latent_image")
     mode = resolve_mode(sdr_pass, gm_pass)
     sampler, sigmas = gain_map_schedule(sdr_pass, gm_pass, mode)
@@ -181,7 +181,13 @@ def final_condition(sdr: torch.Tensor, gm_pass: GainMapPass) -> torch.Tensor:
     return gm_pass.model.model.process_latent_in(sdr)
 
 
-def check_latent_space(model: ModelPatcher) -> None:
+def check_sdr_model(model: ModelPatcher) -> None:
+    """Raises GainMapError unless it may be one that paints pictures in the latents of SD 1.5."""
+    if model.get_attachment(INFO_KEY) is not None:
+        raise GainMapError(
+            "model: this is a gain-map UNet, which paints no pictures. Connect an SD 1.5 model here, and "
+            "the output of Load GM UNet to gm_model alone."
+        )
     latent_format = model.get_model_object("latent_format")
     if latent_format.latent_channels != 4 or latent_format.scale_factor != SD15_LATENT_SCALE:
         raise GainMapError(

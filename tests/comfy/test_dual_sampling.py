@@ -297,6 +297,11 @@ def test_gain_map_latent_of_another_size_is_refused(dual) -> None:
         dual(gm_latent=empty(1, 4, 4))
 
 
+def test_a_gain_map_model_as_the_sdr_model_is_refused(dual, gm_model) -> None:
+    with pytest.raises(ValueError, match="model: this is a gain-map UNet"):
+        dual(model=gm_model)
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 8, 8), (1, 4, 3, 8, 8), (0, 4, 8, 8)])
 def test_a_latent_of_another_family_is_refused(dual, shape) -> None:
     with pytest.raises(ValueError, match="latent_image: expected an SD 1.5 latent"):
