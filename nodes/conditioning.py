@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from .checking import checked
 from .engine.conditioning import Conditioning, for_gain_map, with_control
+from .tensors import bchw_view
 
 
 def strength_inputs() -> list[io.Float.Input]:
@@ -94,10 +95,11 @@ class ControlNetApply(io.ComfyNode):
     ) -> io.NodeOutput:
         percent = (start_percent, end_percent)
         base = for_gain_map(positive) if gm_positive is None else gm_positive
+        hint = bchw_view(image, "image")
         sdr = with_control(
-            [positive, negative], control_net, image, strength=strength, percent=percent, vae=vae
+            [positive, negative], control_net, hint, strength=strength, percent=percent, vae=vae
         )
-        gain_map = with_control([base], control_net, image, strength=gm_strength, percent=percent, vae=vae)
+        gain_map = with_control([base], control_net, hint, strength=gm_strength, percent=percent, vae=vae)
         return io.NodeOutput(*sdr, *gain_map)
 
 

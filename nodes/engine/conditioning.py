@@ -72,19 +72,19 @@ def gain_map_text(
 def with_control(
     conditionings: Sequence[Conditioning],
     control_net: Any,
-    image: torch.Tensor,
+    hint: torch.Tensor,
     *,
     strength: float,
     percent: tuple[float, float],
     vae: Any = None,
 ) -> list[Conditioning]:
-    """Conditionings that are also guided by a ControlNet; ControlNets already there stay in the chain.
+    """Conditionings that are also guided by a ControlNet, which looks at `hint` [B,3,H,W].
 
-    As in core's node, prompts with the same chain share one copy, so that they still run as one batch.
+    ControlNets already there stay in the chain. As in core's node, prompts with the same chain share one
+    copy, so that they still run as one batch.
     """
     if strength == 0:
         return list(conditionings)
-    hint = image.movedim(-1, 1)
     chains: dict[Any, Any] = {}
 
     def chained(previous: Any) -> Any:

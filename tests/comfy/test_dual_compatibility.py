@@ -283,6 +283,23 @@ def test_controlnets_give_core_nodes_result(host, control_net, sdr_model, gm_mod
     assert torch.equal(got[0]["samples"], expected["samples"])
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_gray_and_transparent_control_pictures(
+    host, control_net, sdr_model, prompts, latent, channels
+) -> None:
+    """A mask made a picture has one channel, a drawn pose may have alpha."""
+
+    def sampled(image):
+        inputs = {"positive": prompts[0], "negative": prompts[1], "control_net": control_net, "image": image}
+        positive, negative, _ = host.call("GMHDRControlNetApply", **inputs).args
+        return host.node("KSampler")().sample(
+            sdr_model, 0, 2, 7.5, "euler", "normal", positive, negative, latent
+        )[0]["samples"]
+
+    image = torch.rand(1, 64, 64, channels, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(sampled(image), sampled(image[..., :3].expand(-1, -1, -1, 3)))
+
+
 def test_controlnet_guides_a_full_size_gain_map_model_on_request(host, comfy, models) -> None:
     path = host.base / "models/diffusion_models/full_width.safetensors"
     models.save(models.unet(models.STOCK, seed=3), path)
