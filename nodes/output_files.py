@@ -84,6 +84,9 @@ def checked_prefix(prefix: str) -> str:
     path = prefix.strip().replace("\\", "/")
     if path == "" or path.endswith("/"):
         path += DEFAULT_STEM
+    if "%date:" in path:
+        # ComfyUI's page fills it in, for the savers of core alone.
+        raise ImageWriteError(f"filename_prefix {prefix!r}: write the date as %year%-%month%-%day%.")
     if FORBIDDEN.search(path):
         raise ImageWriteError(
             f'filename_prefix {prefix!r}: remove control characters and any of < > : " | ? *'

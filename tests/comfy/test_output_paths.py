@@ -53,6 +53,12 @@ def test_hostile_prefixes_are_refused_and_leave_nothing(host, save_as, prefix) -
     assert everything(host.base) == before
 
 
+def test_the_date_of_core_savers_is_answered_with_ours(save_as) -> None:
+    with pytest.raises(ValueError, match="%year%-%month%-%day%"):
+        save_as("%date:yyyy-MM-dd%/x")
+    assert "%" not in str(save_as("%year%-%month%-%day%/x"))
+
+
 @pytest.mark.parametrize(
     "prefix", ["photo", "a b/c", "ünï/🌅 dawn", "sub\\folder\\x", "%year%/%width%x%height%"]
 )
