@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+HEIC = {".heic", ".heif"}
+"""Photos of phones, which Pillow cannot read: they are named, not left out in silence."""
+SUFFIXES = HEIC | {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 WHITE = (255, 255, 255, 255)
 RESULT_MARK = b"GMHDRMerge"
 HEADER_BYTES = 1 << 16
@@ -120,7 +122,8 @@ def prepare(photo: Path, destination: Path) -> None:
         raise
     except Exception as error:
         # Pillow documents no closed list of what a damaged picture raises.
-        raise PhotoError(f"cannot be read as a picture: {error or type(error).__name__}") from error
+        hint = "HEIC is not read, save it as JPEG or PNG" if photo.suffix.lower() in HEIC else ""
+        raise PhotoError(f"cannot be read as a picture: {hint or error or type(error).__name__}") from error
     image.save(destination, format="PNG", compress_level=1)
 
 

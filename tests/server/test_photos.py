@@ -49,6 +49,17 @@ def test_what_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.Monke
     assert find_photos(tmp_path, tmp_path / "hdr") == [tmp_path / "dangling.png", tmp_path / "locked"]
 
 
+def test_photos_of_phones_and_browsers_are_not_left_out(tmp_path: Path) -> None:
+    """HEIC is listed to be named as unreadable."""
+    wanted = [tmp_path / "phone.HEIC", tmp_path / "saved.jfif"]
+    wanted[0].write_bytes(b"\0\0\0\x18ftypheic")
+    Image.new("RGB", (4, 3)).save(wanted[1], format="JPEG")
+    assert find_photos(tmp_path, tmp_path / "hdr") == wanted
+    assert prepared(wanted[1], tmp_path).shape == (3, 4, 3)
+    with pytest.raises(PhotoError, match="HEIC"):
+        prepare(wanted[0], tmp_path / "prepared.png")
+
+
 def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     photo = picture(tmp_path / "a.png")
