@@ -58,11 +58,12 @@ def test_every_input_and_output_has_a_tooltip(schemas) -> None:
         assert [i.id for i in (*schema.inputs, *schema.outputs) if not i.tooltip] == [], key
 
 
-def test_every_node_has_a_help_page_that_explains_every_input(schemas) -> None:
+def test_every_node_has_a_help_page_that_explains_every_input_and_output(schemas) -> None:
     for key, schema in schemas.items():
         page = (ROOT / f"web/docs/{key}.md").read_text()
         assert page.startswith(f"# {schema.display_name}\n")
-        assert [i.id for i in schema.inputs if f"`{i.id}`" not in page] == [], key
+        names = [*(i.id for i in schema.inputs), *(o.display_name for o in schema.outputs)]
+        assert [name for name in names if f"`{name}`" not in page] == [], key
         assert "## Example" in page and "## Limits" in page, key
 
 
