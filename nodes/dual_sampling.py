@@ -119,7 +119,7 @@ class DualSamplerAdvanced(io.ComfyNode):
                 io.Guider.Input("guider", tooltip="Guides the SDR branch; any guider on an SD 1.5 model."),
                 io.Sampler.Input("sampler", tooltip="The sampling algorithm of both branches."),
                 io.Sigmas.Input(
-                    "sigmas", tooltip="Noise levels of the SDR branch, and of a replayed gain map."
+                    "sigmas", tooltip="Noise levels of the SDR branch; a gain map may follow them."
                 ),
                 io.Latent.Input("latent_image", tooltip="Where the SDR branch starts."),
                 gm_model_input(),
