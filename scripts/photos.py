@@ -19,6 +19,9 @@ SUFFIXES = HEIC | {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".
 WHITE = (255, 255, 255, 255)
 RESULT_MARK = b"GMHDRMerge"
 HEADER_BYTES = 1 << 16
+CURVE_TAGS = {"PNG": (b"cICP", slice(1, 2)), "AVIF": (b"colrnclx", slice(2, 4))}
+"""Where a file tells of its tone curve: after this tag, in these bytes."""
+PQ, HLG = 16, 18
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,6 +120,8 @@ def prepare(photo: Path, destination: Path) -> None:
         if photo.exists() and not photo.is_file() and not photo.is_dir():
             raise PhotoError("is neither a file nor a folder")
         with Image.open(photo) as opened:
+            if is_hdr(photo, opened.format):
+                raise PhotoError("is an HDR picture already (PQ or HLG): open it with Load HDR Image")
             image = to_rgb(upright(opened))
     except PhotoError:
         raise
@@ -125,6 +130,16 @@ def prepare(photo: Path, destination: Path) -> None:
         hint = "HEIC is not read, save it as JPEG or PNG" if photo.suffix.lower() in HEIC else ""
         raise PhotoError(f"cannot be read as a picture: {hint or error or type(error).__name__}") from error
     image.save(destination, format="PNG", compress_level=1)
+
+
+def is_hdr(photo: Path, kind: str | None) -> bool:
+    """Whether a PNG or AVIF states the PQ or HLG curve by its number, which Pillow does not look at."""
+    if kind not in CURVE_TAGS:
+        return False
+    tag, transfer = CURVE_TAGS[kind]
+    with photo.open("rb") as file:
+        _, found, numbers = file.read(HEADER_BYTES).partition(tag)
+    return bool(found) and int.from_bytes(numbers[transfer], "big") in (PQ, HLG)
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from gm_core.codecs.icc import build_icc
+from gm_core.codecs.png import encode_png_pq
 from scripts.photos import PhotoError, find_photos, plan, prepare, publish
 
 
@@ -199,6 +200,19 @@ def test_32_bit_pictures_are_refused(tmp_path: Path) -> None:
 def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PhotoError, match="floating-point"):
         prepare(picture(tmp_path / "float.tif", "F"), tmp_path / "prepared.png")
+
+
+def test_pictures_that_are_hdr_already_are_refused(tmp_path: Path) -> None:
+    linear = np.linspace(0, 8, 48, dtype=np.float32).reshape(4, 4, 3)
+    (tmp_path / "hdr.png").write_bytes(encode_png_pq(linear, primaries="bt2020", white_nits=203.0))
+    Image.new("RGB", (16, 16)).save(tmp_path / "sdr.avif")
+    sdr = (tmp_path / "sdr.avif").read_bytes()
+    head, tag, numbers = sdr.partition(b"colrnclx")
+    (tmp_path / "hdr.avif").write_bytes(head + tag + bytes((0, 9, 0, 18)) + numbers[4:])
+    assert prepared(tmp_path / "sdr.avif", tmp_path).shape == (16, 16, 3)
+    for name in ("hdr.png", "hdr.avif"):
+        with pytest.raises(PhotoError, match="HDR picture already"):
+            prepare(tmp_path / name, tmp_path / "prepared.png")
 
 
 def test_publishing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
