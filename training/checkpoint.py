@@ -3,6 +3,9 @@
 A checkpoint is a folder `checkpoint-<step>`. It is written under another name, every file is hashed
 into `manifest.json` and flushed, and only then it is renamed: a folder with the final name is whole,
 or was damaged afterwards, which the hashes reveal.
+
+The newest is the one written last, not the one of the highest step: a run that went back to an earlier
+checkpoint, or goes on with larger batches, counts from a lower step.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +27,13 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
+# How many checkpoints of the run were written before; in the folder, since copies lose their times.
+ORDER = "order.json"
 _CHUNK = 1 << 24
 
 
 class CheckpointStore:
-    """The checkpoints of one run, oldest to newest.
+    """The checkpoints of one run, in the order in which they were written.
 
     Args:
         root: the run's output folder.
@@ -49,6 +55,7 @@ class CheckpointStore:
             self._discard_partial()
             partial.mkdir(parents=True)
             write(partial)
+            (partial / ORDER).write_text(str(self._next_order()), encoding="utf-8")
             _seal(partial)
             if final.exists():
                 shutil.rmtree(final)
@@ -63,9 +70,9 @@ class CheckpointStore:
         return final
 
     def all(self) -> list[Path]:
-        """Complete checkpoints by step, oldest first."""
+        """Complete checkpoints, oldest first."""
         found = [path for path in self.root.glob(f"{PREFIX}*") if path.is_dir() and step_of(path) is not None]
-        return sorted(found, key=lambda path: step_of(path) or 0)
+        return sorted(found, key=lambda path: (order_of(path), step_of(path) or 0))
 
     def latest(self) -> Path | None:
         """The newest undamaged checkpoint; damaged newer ones are reported and passed over."""
@@ -95,6 +102,10 @@ class CheckpointStore:
             raise CheckpointError(f"checkpoint {path} is damaged ({damage}); use 'latest' to fall back")
         return path
 
+    def _next_order(self) -> int:
+        known = [order for order in map(order_of, self.all()) if order < sys.maxsize]
+        return max(known, default=-1) + 1
+
     def _discard_partial(self) -> None:
         for path in self.root.glob(f".{PREFIX}*.partial"):
             shutil.rmtree(path, ignore_errors=True)
@@ -109,6 +120,17 @@ def step_of(path: Path) -> int | None:
     """The step in a checkpoint's name, None for other names."""
     digits = path.name.removeprefix(PREFIX)
     return int(digits) if path.name.startswith(PREFIX) and digits.isdigit() else None
+
+
+def order_of(path: Path) -> int:
+    """How many checkpoints were written before this one; -1 where the folder does not say."""
+    if not (path / ORDER).exists():
+        return -1
+    try:
+        return int((path / ORDER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Looked at first, so that its damage is reported.
+        return sys.maxsize
 
 
 def find_damage(path: Path) -> str | None:

@@ -27,9 +27,18 @@ def store(tmp_path: Path) -> CheckpointStore:
     return store
 
 
-def test_the_latest_is_the_highest_step(store: CheckpointStore) -> None:
+def test_the_latest_is_the_one_written_last(store: CheckpointStore) -> None:
     latest = store.latest()
     assert latest is not None and latest.name == "checkpoint-00000010"
+
+
+def test_a_run_that_went_back_goes_on_from_its_own_checkpoints(store: CheckpointStore) -> None:
+    store.limit = 2
+    store.save(3, write_weights)
+    latest = store.latest()
+    assert latest is not None and latest.name == "checkpoint-00000003"
+    store.save(4, write_weights)
+    assert [path.name for path in store.all()] == ["checkpoint-00000003", "checkpoint-00000004"]
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove", "truncate", "manifest"])
