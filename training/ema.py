@@ -47,6 +47,7 @@ class ExponentialMovingAverage:
         finally:
             self._assign(weights)
 
+    @torch.no_grad()
     def load(self, shadow: Mapping[str, Tensor], updates: int) -> None:
         """Continue from a saved average."""
         for name, average in self.shadow.items():

@@ -17,11 +17,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from gm_core.errors import GainMapError
 from training.checkpoint import CheckpointStore
 from training.config.base import TrainConfig
 from training.data.rows import RejectCounter
 from training.data.samples import Loaded
-from training.errors import DatasetError, NonFiniteLossError, TrainingInterrupted
+from training.errors import CheckpointError, DatasetError, NonFiniteLossError, TrainingInterrupted
 from training.trackers import Trackers, average
 
 logger = logging.getLogger(__name__)
@@ -81,12 +82,21 @@ class TrainingLoop:
         self.skipped_in_a_row = 0
 
     def resume(self) -> int:
-        """Load the checkpoint the configuration names; returns the step to continue from."""
+        """Load the checkpoint the configuration names; returns the step to continue from.
+
+        Raises: CheckpointError when there is none, or none of the networks that the configuration describes.
+        """
         folder = self.store.resolve(self.config.resume_from_checkpoint)
         if folder is None:
             return 0
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        self.task.load(folder)
+        try:
+            self.task.load(folder)
+        except (OSError, RuntimeError, KeyError, GainMapError) as error:
+            # The files are whole: what differs is what the configuration makes of them.
+            raise CheckpointError(
+                f"{folder} does not fit this configuration: {error}; compare it with {folder / 'config.yaml'}"
+            ) from error
         self.skipped = state.get("skipped_steps", 0)
         # The position in the data is counted in samples: the world may have changed size since.
         step = state["samples_seen"] // self.global_batch

@@ -149,7 +149,7 @@ class Optimisation:
         (folder / f"{name}.json").write_text(json.dumps(extra), encoding="utf-8")
 
     def load(self, folder: Path, name: str) -> None:
-        """Read back what `save` wrote; the parameters themselves are the task's business."""
+        """Read back what `save` wrote; the parameters are the task's business, and have to be there before."""
         tensors = load_file(folder / f"{name}.safetensors")
         extra = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         index = {key: position for position, key in enumerate(self.parameters)}
@@ -158,8 +158,8 @@ class Optimisation:
         self.optimiser.load_state_dict(state)
         if self.ema is not None:
             shadow = {key.removesuffix("|ema"): v for key, v in tensors.items() if key.endswith("|ema")}
-            if shadow:
-                self.ema.load(shadow, extra["ema_updates"])
+            # A run that kept none so far begins its average at the weights it has now.
+            self.ema.load(shadow or self.parameters, extra["ema_updates"])
         if self.scaler is not None and "scaler" in extra:
             self.scaler.load_state_dict(extra["scaler"])
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from training.checkpoint import CheckpointStore
 from training.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingInterrupted
+from training.gm_unet import WEIGHTS
 from training.stage1.trainer import Stage1Task
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import Stage2Task
@@ -152,6 +153,29 @@ def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_pat
     )
     state = json.loads((tmp_path / "run" / "checkpoint-00000005" / "state.json").read_text())
     assert state["samples_seen"] == 10
+
+
+@pytest.mark.parametrize(
+    "change", [{"lora_rank": 4}, {"discr_width": 32}, {"adversarial_weight": 1.0}], ids=lambda c: [*c][0]
+)
+def test_a_checkpoint_of_other_networks_is_refused_by_name(
+    configs: Configs, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    playing = 0.0 if "adversarial_weight" in change else 1.0
+    common = {"output_dir": tmp_path / "run", "max_train_steps": 1, "adversarial_weight": playing}
+    run_stage1(configs["stage1"](**common))
+    with pytest.raises(CheckpointError, match="checkpoint-00000001 does not fit this configuration"):
+        run_stage1(configs["stage1"](**{**common, "resume_from_checkpoint": "latest", **change}))
+
+
+def test_an_average_that_begins_late_begins_at_the_weights(configs: Configs, tmp_path: Path) -> None:
+    common = {"output_dir": tmp_path / "run", "learning_rate": 0.1}
+    run_stage2(configs["stage2"](**common, max_train_steps=1, use_ema=False))
+    last = {"learning_rate": 0.0, "max_train_steps": 2, "use_ema": True, "resume_from_checkpoint": "latest"}
+    run_stage2(configs["stage2"](**{**common, **last}))
+    folder = tmp_path / "run" / "checkpoint-00000002"
+    weights, average = (load_file(folder / name / WEIGHTS) for name in ("unet", "unet_ema"))
+    assert all(torch.equal(weights[name], average[name]) for name in weights)
 
 
 def test_a_finished_folder_is_not_overwritten_by_accident(configs: Configs, tmp_path: Path) -> None:
