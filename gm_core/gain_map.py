@@ -90,6 +90,27 @@ def extract_gain_map(*, sdr: Tensor, hdr: Tensor, spec: GainMapSpec, darken: boo
     return gain.sub_(1.0).div_(spec.qmax).clamp_(spec.floor if darken else 0.0, 1.0)
 
 
+def restate_gain_map(*, sdr: Tensor, gain_map: Tensor, spec: GainMapSpec, wanted: GainMapSpec) -> Tensor:
+    """The gain map that gives the same HDR under other constants.
+
+    Args:
+        sdr: [B,3,H,W] display-encoded, clamped to [0, 1].
+        gain_map: [B,3,H,W] in [-1/qmax, 1].
+        spec: constants of Eq. (1) the map was made with.
+        wanted: those it is to be used with; gains beyond its qmax are cut.
+
+    Returns:
+        [B,3,H,W] in [-1/qmax, 1]; the map itself where the constants are equal.
+
+    Raises:
+        GainMapError: the shapes do not fit, or a tensor holds integers.
+    """
+    if spec == wanted:
+        return gain_map
+    hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
+    return extract_gain_map(sdr=sdr, hdr=hdr, spec=wanted, darken=True)
+
+
 def fitting_spec(*, sdr: Tensor, hdr: Tensor) -> GainMapSpec:
     """Eq. (1) with the paper's gamma and offset and the smallest qmax, at least 1, that loses no highlight.
 

@@ -17,7 +17,8 @@ InputOrder = Literal["sdr_gm", "gm_sdr"]
 LARGEST_OWN_SIDE = 768
 """Short side in pixels at which models that state none work on larger pictures."""
 TEXT_CONTEXT_KEY = "gmhdr.text_context"
-_PREFIX = "gmhdr."
+METADATA_PREFIX = "gmhdr."
+"""What every entry about gain maps starts with."""
 _CHOICES = {"gamut": get_args(Gamut), "prediction": get_args(Prediction), "input_order": get_args(InputOrder)}
 _COUNT_LIMITS = {"steps": 1000, "working_side": 16384}
 _KINDS = {int: "a whole number", float: "a number"}
@@ -116,7 +117,7 @@ class GainMapModelInfo:
             "working_side": self.working_side,
             "training": self.training,
         }
-        return {_PREFIX + name: str(value) for name, value in values.items()}
+        return {METADATA_PREFIX + name: str(value) for name, value in values.items()}
 
 
 class _Stated:
@@ -124,7 +125,7 @@ class _Stated:
         self.metadata = metadata
 
     def text(self, name: str, default: str) -> str:
-        return self.metadata.get(_PREFIX + name, default)
+        return self.metadata.get(METADATA_PREFIX + name, default)
 
     def number(self, name: str, default: float) -> float:
         return float(self._parsed(name, float, default))
@@ -133,7 +134,7 @@ class _Stated:
         return int(self._parsed(name, int, 0))
 
     def _parsed(self, name: str, kind: type[int] | type[float], default: float) -> float:
-        stated = self.metadata.get(_PREFIX + name)
+        stated = self.metadata.get(METADATA_PREFIX + name)
         try:
             return default if stated is None else kind(stated)
         except ValueError as error:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from gm_core.gain_coding import GainCoding
-from gm_core.gain_map import GainMapSpec, extract_gain_map
+from gm_core.gain_map import GainMapSpec, extract_gain_map, restate_gain_map
+from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae
 from training.config import TriplesConfig
@@ -26,7 +27,7 @@ from training.data.rows import Row
 from training.data.samples import check_shapes, read_truth
 from training.errors import RejectedSample
 from training.pictures import to_numpy
-from training.stage1.adapter import find_adapter, merge_adapter
+from training.stage1.adapter import find_adapter, merge_adapter, stated_info
 from training.stage1.model import Stage1Model
 
 logger = logging.getLogger(__name__)
@@ -110,18 +111,26 @@ class TruthSource(AnalyticSource):
 
 
 class VAESource:
-    """The trained Stage 1 VAE, posterior mean."""
+    """The trained Stage 1 VAE, posterior mean.
+
+    Its maps are brought to the qmax and coding of the triples where the adapter says what it was trained
+    with; adapters of the original code do not, and are taken to mean the same.
+    """
 
     operator = "stage1"
 
     def __init__(self, config: TriplesConfig, accelerator: Accelerator) -> None:
         assert config.pretrained_model_name_or_path is not None
         vae = load_vae(config.pretrained_model_name_or_path)
+        self.wanted = self.learned = GainMapModelInfo(spec=config.spec, coding=config.coding)
         if config.vae_adapter is None:
             logger.warning("no vae_adapter: the maps come from the untrained base VAE")
         else:
-            merge_adapter(vae, find_adapter(Path(config.vae_adapter)))
-        self.identity = f"vae {network_hash(vae)[:16]}"
+            file = find_adapter(Path(config.vae_adapter))
+            merge_adapter(vae, file)
+            self.learned = stated_info(file) or self.wanted
+        conversion = () if self.learned == self.wanted else (self.learned,)
+        self.identity = f"vae {network_hash(vae, *conversion)[:16]}"
         self.device = accelerator.device
         self.autocast = accelerator.autocast
         self.resolution = config.resolution
@@ -137,7 +146,15 @@ class VAESource:
         sdr = torch.stack([picture.sdr for picture in pictures]).to(self.device)
         with self.autocast():
             coded = self.model.coded_map(sdr)
-        return unpadded(coded.cpu(), pictures)
+        return unpadded(self._restated(coded, sdr).cpu(), pictures)
+
+    def _restated(self, coded: Tensor, sdr: Tensor) -> Tensor:
+        learned, wanted = self.learned, self.wanted
+        if learned == wanted:
+            return coded
+        gain_map = learned.coding.to_gain_map(coded, spec=learned.spec)
+        gain_map = restate_gain_map(sdr=sdr, gain_map=gain_map, spec=learned.spec, wanted=wanted.spec)
+        return wanted.coding.from_gain_map(gain_map, spec=wanted.spec)
 
 
 def open_gain_source(config: TriplesConfig, accelerator: Accelerator) -> GainSource:

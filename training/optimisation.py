@@ -149,7 +149,7 @@ class Optimisation:
         (folder / f"{name}.json").write_text(json.dumps(extra), encoding="utf-8")
 
     def load(self, folder: Path, name: str) -> None:
-        """Read back what `save` wrote; the parameters are the task's business, and have to be there before."""
+        """Read back what `save` wrote; the parameters have to be loaded before."""
         tensors = load_file(folder / f"{name}.safetensors")
         extra = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         index = {key: position for position, key in enumerate(self.parameters)}

@@ -16,6 +16,7 @@ from torch import nn
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
+from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae, trainable_count
 from training.errors import ConfigError
@@ -81,7 +82,7 @@ def test_a_fresh_adapter_changes_nothing(base: Path) -> None:
 def test_saved_and_loaded_it_computes_the_same_including_the_last_conv(base: Path, tmp_path: Path) -> None:
     vae = install_adapter(load_vae(str(base)), 4)
     perturb(vae)
-    save_adapter(trained(vae), tmp_path / "vae_adapter")
+    save_adapter(trained(vae), tmp_path / "vae_adapter", GainMapModelInfo())
     again = install_adapter(load_vae(str(base)), 4)
     fill_adapter(again, load_file(tmp_path / "vae_adapter" / FILE), "file")
     assert torch.equal(vae(picture()).sample, again(picture()).sample)
@@ -95,7 +96,7 @@ def test_an_adapter_of_the_original_code_finds_its_last_conv(base: Path, tmp_pat
     checkpoint = tmp_path / "checkpoint-500"
     (checkpoint / "vqmodel").mkdir(parents=True)
     named = {name: value for name, value in trained(vae).items() if ".lora_" in name}
-    save_adapter(named, checkpoint / "vqmodel")
+    save_adapter(named, checkpoint / "vqmodel", GainMapModelInfo())
     assert not any("base_layer" in name for name in load_file(checkpoint / "vqmodel" / FILE))
     incomplete = merge_adapter(load_vae(str(base)), find_adapter(checkpoint))
     assert (incomplete(picture()).sample - vae(picture()).sample).abs().max() > 1e-3

@@ -18,7 +18,9 @@ import torch
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.color import convert_primaries
 from gm_core.gain_map import GainMapSpec, merge_hdr
+from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
+from training.base_model import load_vae
 from training.data.decode import decode_gain_map, decode_sdr
 from training.data.shards import ShardFolder
 from training.data.sources import list_units
@@ -27,6 +29,7 @@ from training.errors import DatasetError
 from training.gain_sources import open_gain_source
 from training.pictures import from_image
 from training.session import make_accelerator
+from training.stage1.adapter import install_adapter, save_adapter
 from training.triples import Builder, run
 
 Configure = Callable[..., Any]
@@ -194,6 +197,35 @@ def test_the_vae_makes_maps_for_every_size(
     assert rows[0]["encoding"] == "log2" and rows[0]["sdr"] == str(photos / "photo_000.png")
     table = open_table([str(tmp_path / "set")], cache_dir=str(tmp_path / "c"), image_root=None, limit=None)
     assert len(table) == 6 and table[0].coding.encoding == "log2"  # type: ignore[union-attr]
+
+
+def test_maps_of_the_vae_keep_their_hdr_in_another_coding_and_qmax(
+    configure: Configure, base: Path, photos: Path, tmp_path: Path
+) -> None:
+    vae = install_adapter(load_vae(str(base)), 2)
+    named = {name: p for name, p in vae.named_parameters() if p.requires_grad}
+    learned = GainMapModelInfo(spec=GainMapSpec(qmax=49.0))
+    save_adapter(named, tmp_path / "vae_adapter", learned)
+
+    def gains(name: str, **changes: Any) -> torch.Tensor:
+        config = configure(
+            "triples",
+            output_dir=tmp_path / name,
+            source=[photos],
+            max_samples=1,
+            pretrained_model_name_or_path=base,
+            vae_adapter=tmp_path / "vae_adapter",
+            **changes,
+        )
+        run(config)
+        (row,) = rows_of(tmp_path / name)
+        coded = torch.from_numpy(decode_gain_map(row["gainmap"]))
+        return 1 + config.qmax * config.coding.to_gain_map(coded, spec=config.spec)
+
+    same = gains("same", qmax=49.0)
+    other = gains("other", qmax=99.0, gain_encoding="log2")
+    assert same.min() > 2
+    torch.testing.assert_close(other, same, rtol=2e-3, atol=0)
 
 
 def test_ground_truth_maps_give_the_ground_truth_back(

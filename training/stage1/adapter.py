@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
+from gm_core.model_info import METADATA_PREFIX, GainMapModelInfo
 from gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
 from training.base_model import frozen
 from training.checkpoint import CheckpointStore
+from training.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +59,11 @@ def adapter_tensors(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def save_adapter(named: Mapping[str, Tensor], folder: Path) -> None:
-    """Write a PEFT adapter folder."""
+def save_adapter(named: Mapping[str, Tensor], folder: Path, info: GainMapModelInfo) -> None:
+    """Write a PEFT adapter folder whose weights file also says what the gain maps mean."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = adapter_tensors(named)
-    save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    save_file(tensors, folder / FILE, metadata={"format": "pt", **info.to_metadata()})
     downs = {name: value for name, value in tensors.items() if name.endswith(".lora_A.weight")}
     rank = next(iter(downs.values())).shape[0]
     targets = [name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in downs]
@@ -120,6 +122,13 @@ def stated_scale(file: Path) -> float:
     """alpha / r of the adapter's folder, 1 where it says nothing."""
     config = file.parent / CONFIG
     return lora_scale(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else 1.0
+
+
+def stated_info(file: Path) -> GainMapModelInfo | None:
+    """What an adapter says about its gain maps, None where it says nothing. Raises: ModelFileError."""
+    _, metadata = read_tensors(file)
+    stated = any(name.startswith(METADATA_PREFIX) for name in metadata)
+    return GainMapModelInfo.from_metadata(metadata) if stated else None
 
 
 def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str) -> None:

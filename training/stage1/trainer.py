@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gm_core.exposure import ExposureChange, adjust_exposure, draw_exposure
+from gm_core.model_info import GainMapModelInfo
 from training.base_model import load_vae, trainable_count
 from training.config import Stage1Config
 from training.data.samples import CropRule, Loaded, Photo, SampleDataset, load_photo
@@ -196,9 +197,10 @@ class Stage1Task:
 
     def save(self, folder: Path) -> None:
         """Adapter, its average, discriminator, optimisers."""
-        save_adapter(self.optimisation.parameters, folder / "vae_adapter")
+        info = GainMapModelInfo(spec=self.config.spec, coding=self.config.coding)
+        save_adapter(self.optimisation.parameters, folder / "vae_adapter", info)
         if self.optimisation.ema is not None:
-            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema")
+            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema", info)
         self.optimisation.save(folder, "optimiser")
         if self.discriminator is not None:
             weights = {
