@@ -57,7 +57,7 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
     refuse_used_output(config)
     accelerator = make_accelerator(config.mixed_precision, allow_tf32=config.allow_tf32)
     # Initial weights (LoRA, discriminator) come from the global generator; everything else is keyed.
-    set_seed(config.seed)
+    set_seed(config.seed % 2**32)
     session = build(accelerator)
     plan = SamplingPlan(session.sizes, global_batch(config, accelerator), config.seed)
     steps = 1 if config.dry_run else total_steps(config, plan.steps_per_epoch)

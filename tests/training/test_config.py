@@ -122,6 +122,12 @@ def test_an_unknown_yaml_key_is_refused_with_the_nearest_one(tmp_path: Path) -> 
         (["--resolution", "500"], "multiple of 8"),
         (["--schema_version", "2"], "schema_version is 2"),
         (["--train_batch_size", "many"], "train_batch_size"),
+        (["--max_train_steps", "0"], "max_train_steps is 0, expected at least 1"),
+        (["--adam_beta1", "1"], "adam_beta1 is 1.0, expected at least 0 and below 1"),
+        (["--max_grad_norm", "0"], "max_grad_norm is 0.0, expected above 0"),
+        (["--seed", "-1"], "seed is -1, expected at least 0"),
+        (["--discr_width", "4"], "discr_width is 4, too few for discr_depth 6"),
+        (["--resolution", "64"], "discr_depth is 6: nothing is left of a resolution of 64"),
         (["--config", "/nowhere.yaml"], "nowhere.yaml"),
     ],
 )

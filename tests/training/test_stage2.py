@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
+from gm_core.errors import GainMapError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec, merge_hdr
 from gm_core.schedule import alphas_cumprod, min_snr_weight, v_target
@@ -312,3 +313,11 @@ def test_data_workers_change_nothing(stage2: Callable[..., Any], tmp_path: Path)
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in lines])
     assert losses[0] == losses[1]
+
+
+def test_what_no_model_can_state_is_refused_before_training(
+    stage2: Callable[..., Any], tmp_path: Path
+) -> None:
+    with pytest.raises(GainMapError, match="steps is 2000"):
+        run(stage2(recommended_steps=2000))
+    assert not (tmp_path / "stage2").exists()

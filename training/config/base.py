@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import MISSING, asdict, dataclass, field
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +20,30 @@ Preset = Literal["improved", "paper"]
 Precision = Literal["no", "fp16", "bf16"]
 
 
-def option(default: Any = MISSING, *, help: str) -> Any:
-    """A configuration field with its help text. Without a default the flag is required."""
+def option(
+    default: Any = MISSING,
+    *,
+    help: str,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A configuration field with its help text and its range. Without a default the flag is required."""
+    limits = [
+        (f"{word} {limit:g}" if limit < 2**32 else "a 64-bit number", holds, limit)
+        for word, holds, limit in (
+            ("at least", operator.ge, least),
+            ("above", operator.gt, above),
+            ("at most", operator.le, most),
+            ("below", operator.lt, below),
+        )
+        if limit is not None
+    ]
+    metadata = {"help": help, "limits": limits}
     if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help})
-    return field(default=default, metadata={"help": help})
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +53,9 @@ class CommandConfig:
     schema_version: int = option(SCHEMA_VERSION, help="version of this configuration's layout")
     preset: Preset = option("improved", help="improved, or paper for parity with the published recipe")
     output_dir: str = option(help="folder that receives everything the command writes")
-    seed: int = option(42, help="every random draw is a function of this and of the sample's number")
+    seed: int = option(
+        42, help="every random draw is a function of this and of the sample's number", least=0, most=2**64 - 1
+    )
 
     def __post_init__(self) -> None:
         if self.schema_version != SCHEMA_VERSION:
@@ -40,8 +63,8 @@ class CommandConfig:
                 f"schema_version is {self.schema_version}, this trainer reads {SCHEMA_VERSION}; "
                 "write a fresh file with --print_config and carry your values over"
             )
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed}, expected 0 or more")
+        for item in fields(self):
+            _check_limits(item.name, getattr(self, item.name), item.metadata["limits"])
 
     def save(self, path: Path) -> None:
         """Write the resolved configuration as YAML that `--config` reads back."""
@@ -78,9 +101,13 @@ class DatasetFields:
     train_metadata: list[str] = option([], help="parquet files or folders, or any source `triples` reads")
     dataset_cache_dir: str | None = option(None, help="where prepared rows and latents are cached")
     image_root: str | None = option(None, help="folder that relative image paths start from")
-    max_train_samples: int | None = option(None, help="use only the first N usable rows (overfit tests)")
-    max_reject_fraction: float = option(0.05, help="stop when more than this share of rows is unusable")
-    dataloader_num_workers: int = option(2, help="decoding processes per rank (0 = in line)")
+    max_train_samples: int | None = option(
+        None, help="use only the first N usable rows (overfit tests)", least=1
+    )
+    max_reject_fraction: float = option(
+        0.05, help="stop when more than this share of rows is unusable", least=0, most=1
+    )
+    dataloader_num_workers: int = option(2, help="decoding processes per rank (0 = in line)", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,59 +115,59 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
     """What both trainers have."""
 
     pretrained_model_name_or_path: str = option(help="base Stable Diffusion 1.x folder (or hub name)")
-    resolution: int = option(512, help="training crop, pixels on the short side, a multiple of 8")
+    resolution: int = option(512, help="training crop, pixels on the short side, a multiple of 8", least=8)
     center_crop: bool = option(False, help="crop the centre instead of a random place")
     random_flip: bool = option(True, help="mirror half of the samples")
-    train_batch_size: int = option(8, help="samples per process and micro-batch")
-    gradient_accumulation_steps: int = option(1, help="micro-batches per optimiser step")
-    max_train_steps: int | None = option(None, help="optimiser steps; overrides num_train_epochs")
-    num_train_epochs: int = option(100, help="passes over the data when max_train_steps is not given")
-    learning_rate: float = option(1e-4, help="peak learning rate")
+    train_batch_size: int = option(8, help="samples per process and micro-batch", least=1)
+    gradient_accumulation_steps: int = option(1, help="micro-batches per optimiser step", least=1)
+    max_train_steps: int | None = option(None, help="optimiser steps; overrides num_train_epochs", least=1)
+    num_train_epochs: int = option(
+        100, help="passes over the data when max_train_steps is not given", least=1
+    )
+    learning_rate: float = option(1e-4, help="peak learning rate", least=0)
     scale_lr: bool = option(False, help="multiply the learning rate by the global batch size")
     lr_scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] = option(
         "constant_with_warmup", help="shape of the learning rate over the run"
     )
-    lr_warmup_steps: int = option(500, help="linear ramp at the start")
-    adam_beta1: float = option(0.9, help="AdamW")
-    adam_beta2: float = option(0.999, help="AdamW")
-    adam_weight_decay: float = option(1e-2, help="AdamW")
-    adam_epsilon: float = option(1e-8, help="AdamW")
-    max_grad_norm: float = option(1.0, help="global gradient norm is clipped to this")
+    lr_warmup_steps: int = option(500, help="linear ramp at the start", least=0)
+    adam_beta1: float = option(0.9, help="AdamW", least=0, below=1)
+    adam_beta2: float = option(0.999, help="AdamW", least=0, below=1)
+    adam_weight_decay: float = option(1e-2, help="AdamW", least=0)
+    adam_epsilon: float = option(1e-8, help="AdamW", least=0)
+    max_grad_norm: float = option(1.0, help="global gradient norm is clipped to this", above=0)
     use_8bit_adam: bool = option(False, help="bitsandbytes AdamW8bit (needs `pip install bitsandbytes`)")
     mixed_precision: Precision = option("no", help="autocast dtype; master weights stay float32")
     gradient_checkpointing: bool = option(False, help="recompute activations: less memory, slower")
     allow_tf32: bool = option(False, help="TF32 matrix products on Ampere and later")
     use_ema: bool = option(True, help="keep an exponential moving average of the trained weights")
-    ema_decay: float = option(0.9999, help="EMA decay after its warm-up ramp (1+n)/(10+n)")
+    ema_decay: float = option(0.9999, help="EMA decay after its warm-up ramp (1+n)/(10+n)", least=0, below=1)
     offload_ema: bool = option(False, help="keep the EMA copy in main memory")
-    checkpointing_steps: int = option(500, help="steps between checkpoints")
-    checkpoints_total_limit: int | None = option(3, help="keep the newest N checkpoints")
+    checkpointing_steps: int = option(500, help="steps between checkpoints", least=1)
+    checkpoints_total_limit: int | None = option(3, help="keep the newest N checkpoints", least=1)
     resume_from_checkpoint: str | None = option(None, help="'latest' or the path of a checkpoint")
-    validation_steps: int = option(500, help="steps between validations (0 = never)")
+    validation_steps: int = option(500, help="steps between validations (0 = never)", least=0)
     validation_image_dir: str | None = option(None, help="pictures to validate on")
-    log_steps: int = option(50, help="steps between log lines")
+    log_steps: int = option(50, help="steps between log lines", least=1)
     report_to: Literal["tensorboard", "wandb", "none"] = option(
         "tensorboard", help="tracker beside the JSONL log; wandb is the only one that sends data anywhere"
     )
     tracker_project_name: str = option("gm-hdr", help="project name for wandb")
     on_nonfinite: Literal["stop", "skip"] = option("stop", help="what to do when the gradient is NaN or Inf")
-    max_nonfinite_steps: int = option(10, help="with skip: consecutive bad steps before stopping anyway")
+    max_nonfinite_steps: int = option(
+        10, help="with skip: consecutive bad steps before stopping anyway", least=0
+    )
     dry_run: bool = option(False, help="build everything, run one batch, write nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(
-            self.resolution > 0 and self.resolution % 8 == 0, "resolution", self.resolution, "a multiple of 8"
-        )
-        for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "log_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(bool(self.train_metadata), "train_metadata", self.train_metadata, "at least one source")
-        _require(
-            0 <= self.max_reject_fraction <= 1, "max_reject_fraction", self.max_reject_fraction, "0 to 1"
-        )
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 up to, not including, 1")
+        if self.resolution % 8:
+            raise ConfigError(f"resolution is {self.resolution}, expected a multiple of 8")
+        if not self.train_metadata:
+            raise ConfigError("train_metadata is empty, expected at least one source")
 
 
-def _require(ok: bool, name: str, found: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{name} is {found!r}, expected {expected}")
+def _check_limits(
+    name: str, found: Any, limits: Sequence[tuple[str, Callable[[Any, float], bool], float]]
+) -> None:
+    if found is not None and not all(holds(found, limit) for _, holds, limit in limits):
+        raise ConfigError(f"{name} is {found!r}, expected {' and '.join(text for text, _, _ in limits)}")

@@ -48,9 +48,13 @@ class GenerateConfig(CommandConfig):
         "euler", help="euler takes the nodes' default noise levels, the others the paper's timesteps"
     )
     scheduler_config: str | None = option(None, help="folder or JSON of a scheduler, instead of the name")
-    num_inference_steps: int = option(0, help="sampler steps (0 = the model's own, else 30)")
+    num_inference_steps: int = option(
+        0, help="sampler steps (0 = the model's own, else 30)", least=0, most=1000
+    )
     resolution: int | None = option(
-        None, help="working short side for pictures (absent = the model's own, 0 = native); size for text"
+        None,
+        help="working short side for pictures (absent = the model's own, 0 = native); size for text",
+        least=0,
     )
     qmax: float | None = option(None, help="largest gain minus one; absent = the model's")
     base_layer: Literal["input", "reconstruction"] = option(
@@ -58,7 +62,9 @@ class GenerateConfig(CommandConfig):
     )
     sample_latents: bool = option(False, help="sample the SDR latent instead of taking its mean")
     paper_radiance: bool = option(False, help="divide the .hdr by qmax + 1, as published")
-    sdr_white_nits: float = option(203.0, help="luminance of SDR white written into the files")
+    sdr_white_nits: float = option(
+        203.0, help="luminance of SDR white written into the files", above=0, most=10000
+    )
     formats: list[Literal["hdr", "exr", "ultrahdr", "sheet"]] = option(
         ["hdr", "exr", "ultrahdr", "sheet"], help="files written beside the SDR and gain-map PNG"
     )

@@ -18,10 +18,12 @@ class SourceFields:
     captions: Literal["first", "all"] = option(
         "first", help="of a COCO picture's captions: the first, or one row each"
     )
-    max_samples: int | None = option(None, help="stop after N pictures (trial runs)")
-    rows_per_shard: int = option(1000, help="pictures per unit of work and output shard")
-    max_reject_fraction: float = option(0.05, help="fail when more than this share is unusable")
-    min_side: int = option(64, help="pictures with a shorter side are rejected")
+    max_samples: int | None = option(None, help="stop after N pictures (trial runs)", least=1)
+    rows_per_shard: int = option(1000, help="pictures per unit of work and output shard", least=1)
+    max_reject_fraction: float = option(
+        0.05, help="fail when more than this share is unusable", least=0, most=1
+    )
+    min_side: int = option(64, help="pictures with a shorter side are rejected", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,15 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
     )
     pretrained_model_name_or_path: str | None = option(None, help="base model of the Stage 1 VAE")
     vae_adapter: str | None = option(None, help="Stage 1 output, checkpoint or adapter folder")
-    resolution: int = option(512, help="short side at which the map is computed")
-    batch_size: int = option(8, help="pictures per forward pass")
-    decode_threads: int = option(4, help="threads that decode and encode pictures")
+    resolution: int = option(512, help="short side at which the map is computed", least=8)
+    batch_size: int = option(8, help="pictures per forward pass", least=1)
+    decode_threads: int = option(4, help="threads that decode and encode pictures", least=1)
     mixed_precision: Precision = option("no", help="autocast dtype of the VAE")
     gain_map_bits: Literal[8, 16] = option(16, help="depth of the stored map; 8 only with gain_encoding log2")
     store_images: Literal["bytes", "path"] = option("bytes", help="embed the picture, or refer to it")
-    sdr_white_nits: float = option(100.0, help="recorded in every row; pixels do not depend on it")
+    sdr_white_nits: float = option(
+        100.0, help="recorded in every row; pixels do not depend on it", above=0, most=10000
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,8 +55,6 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
             raise ConfigError(
                 "an 8-bit linear map at qmax 99 has steps of 0.39 in gain; use gain_encoding log2, or 16 bits"
             )
-        if self.rows_per_shard < 1 or self.batch_size < 1:
-            raise ConfigError("rows_per_shard and batch_size must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

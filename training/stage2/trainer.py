@@ -42,6 +42,8 @@ class Stage2Task:
     def __init__(self, config: Stage2Config, accelerator: Accelerator, table: RowTable) -> None:
         self.config = config
         self.accelerator = accelerator
+        # Now, not with the first checkpoint: what cannot be said of a model is refused before it is trained.
+        self.info = model_info(config)
         model = config.pretrained_model_name_or_path
         self.unet = widen(load_unet(model)).train()
         if config.gradient_checkpointing:
@@ -136,26 +138,13 @@ class Stage2Task:
         dropped = (draws < self.config.caption_dropout).tolist()
         return ["" if drop else triple.row.text for triple, drop in zip(triples, dropped, strict=True)]
 
-    def info(self) -> GainMapModelInfo:
-        """What the saved model says about itself."""
-        config = self.config
-        return GainMapModelInfo(
-            spec=config.spec,
-            coding=config.coding,
-            gamut=config.gamut,
-            prediction=config.prediction_type,
-            steps=config.recommended_steps,
-            working_side=config.working_side,
-            training=f"stage2 {config.preset}, text {config.text}, {config.resolution} px",
-        )
-
     def save(self, folder: Path) -> None:
         """UNet, its average and the optimiser."""
         context = self.captions([""], self.accelerator.device)
-        save_gm_unet(self.unet.state_dict(), self.unet, self.info(), context, folder / "unet")
+        save_gm_unet(self.unet.state_dict(), self.unet, self.info, context, folder / "unet")
         if self.optimisation.ema is not None:
             averaged = dict(self.unet.state_dict()) | self.optimisation.ema.shadow
-            save_gm_unet(averaged, self.unet, self.info(), context, folder / "unet_ema")
+            save_gm_unet(averaged, self.unet, self.info, context, folder / "unet_ema")
         self.optimisation.save(folder, "optimiser")
 
     def load(self, folder: Path) -> None:
@@ -172,6 +161,19 @@ class Stage2Task:
             values = self.validation.run(step, self.unet, trackers, self.accelerator.device)
             self.unet.train()
         return values
+
+
+def model_info(config: Stage2Config) -> GainMapModelInfo:
+    """What the saved model says about itself. Raises: GainMapError for values that no model can state."""
+    return GainMapModelInfo(
+        spec=config.spec,
+        coding=config.coding,
+        gamut=config.gamut,
+        prediction=config.prediction_type,
+        steps=config.recommended_steps,
+        working_side=config.working_side,
+        training=f"stage2 {config.preset}, text {config.text}, {config.resolution} px",
+    )
 
 
 def latent_cache(config: Stage2Config) -> Path | None:
