@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from PIL.ExifTags import Base
 
+from gm_core.codecs.icc import build_icc
+from gm_core.color import convert_primaries, linear_to_srgb, srgb_to_linear
 from training.data.decode import decode_gain_map, decode_sdr, encode_gain_map, image_size, read_bytes
 from training.errors import RejectedSample
 from training.tiny import make_photo
@@ -61,12 +65,20 @@ def test_exif_orientation_is_applied_and_known_from_the_header() -> None:
     assert image_size(data) == (56, 40)
 
 
-def test_a_wide_gamut_profile_is_converted() -> None:
-    from PIL import ImageCms
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_wide_gamut_profile_is_converted(mode: str) -> None:
+    # Of the web palette, which a picture of mode P has.
+    colour = (204, 102, 102)
+    photo = Image.new("RGB", (8, 8), colour).convert(mode)
+    found = np.asarray(decode_sdr(encoded(photo, "PNG", icc_profile=build_icc("p3"))))[0, 0]
+    linear = srgb_to_linear(torch.tensor(colour).view(1, 3, 1, 1) / 255)
+    expected = linear_to_srgb(convert_primaries(linear, "p3", "bt709")).flatten().numpy() * 255
+    assert np.abs(found - expected).max() <= 1.5 and np.abs(found - colour).max() > 5
 
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+
+def test_a_damaged_profile_says_nothing() -> None:
     plain = decode_sdr(encoded(PHOTO, "PNG"))
-    broken = decode_sdr(encoded(PHOTO, "PNG", icc_profile=profile.tobytes()[:60]))
+    broken = decode_sdr(encoded(PHOTO, "PNG", icc_profile=build_icc("p3")[:60]))
     assert np.array_equal(np.asarray(plain), np.asarray(broken))
 
 
@@ -130,6 +142,29 @@ def test_a_header_that_promises_too_much_is_a_reject(read: Any) -> None:
     data[18:26] = struct.pack("<ii", 30_000, 30_000)
     with pytest.raises(RejectedSample, match="oversize_image"):
         read(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8, 9])
+def test_the_size_is_that_of_the_upright_picture(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[Base.Orientation] = orientation
+    stated = {"tiffinfo": {274: orientation}} if kind == "TIFF" else {"exif": exif}
+    data = encoded(PHOTO, kind, **stated)
+    upright = decode_sdr(data)
+    assert image_size(data) == (upright.height, upright.width)
+
+
+def test_whatever_a_decoder_raises_the_picture_is_a_reject(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (RuntimeError("AVIF"), TypeError("TIFF"), struct.error("EXIF"), KeyError("PNG")):
+
+        def damaged(*_: Any, raised: Exception = error) -> None:
+            raise raised
+
+        monkeypatch.setattr(Image, "open", damaged)
+        for read in (decode_sdr, image_size):
+            with pytest.raises(RejectedSample, match="unreadable_image"):
+                read(b"")
 
 
 @pytest.mark.parametrize("name", ["a\0.png", "a\ud800.png", "a" * 5000])

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from training.errors import RejectedSample
 
 ImageSource = bytes | Path
+
+# What Pillow's readers raise for damaged files: among others RuntimeError for AVIF, TypeError for TIFF and
+# struct.error for EXIF.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, struct.error)
+# EXIF orientations that turn a picture on its side.
+ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 def read_bytes(source: ImageSource) -> bytes:
@@ -41,13 +49,13 @@ def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
         _refuse_unusual(picture)
         picture.load()
         upright = _to_srgb(ImageOps.exif_transpose(picture))
+    except RejectedSample:
+        raise
     except Image.DecompressionBombError as error:
         raise RejectedSample("oversize_image", str(error)) from error
     except UnidentifiedImageError as error:
         raise RejectedSample("unreadable_image", f"{len(data)} bytes of no known picture format") from error
-    except (OSError, SyntaxError, ValueError, IndexError) as error:
-        if isinstance(error, RejectedSample):
-            raise
+    except DAMAGE as error:
         raise RejectedSample("unreadable_image", str(error)[:200]) from error
     if min(upright.size) < min_side:
         raise RejectedSample("small_image", f"{upright.width}x{upright.height}, shorter than {min_side}")
@@ -73,11 +81,12 @@ def image_size(data: bytes) -> tuple[int, int]:
     """
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            turned = picture.getexif().get(0x0112, 1) >= 5
+            # Pillow gives the size of a TIFF as it is when upright.
+            turned = picture.format != "TIFF" and picture.getexif().get(Base.Orientation) in ON_ITS_SIDE
             width, height = picture.size
     except Image.DecompressionBombError as error:
         raise RejectedSample("oversize_image", str(error)) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except DAMAGE as error:
         raise RejectedSample("unreadable_image", str(error)[:200]) from error
     return (width, height) if turned else (height, width)
 
@@ -113,19 +122,21 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I"):
         picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
-    if profile and picture.mode in ("RGB", "CMYK"):
+    if picture.mode in ("P", "PA", "LA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
         picture = _from_profile(picture, profile)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if picture.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
 
 
 def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
         converted = ImageCms.profileToProfile(
-            picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            picture, source, ImageCms.createProfile("sRGB"), outputMode=mode
         )
     except (ImageCms.PyCMSError, OSError):
         # A damaged profile says nothing about the pixels: read them as untagged ones.
