@@ -101,7 +101,7 @@ class TruthSource(AnalyticSource):
         if row.hdr is None:
             raise RejectedSample("missing_hdr", f"row {row.key} has no ground truth")
         truth = read_truth(row.hdr)
-        check_shapes((picture.height, picture.width), truth.shape[:2])
+        check_shapes((picture.height, picture.width), truth.shape[:2], "hdr")
         return working_picture(picture, self.resolution, truth)
 
     def gain_map(self, pictures: Sequence[Picture]) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 from training.config import ValidateConfig
 from training.data.decode import decode_gain_map, decode_sdr, read_bytes
 from training.data.rows import Reject, Row, duplicate
-from training.data.samples import check_shapes
+from training.data.samples import check_shapes, read_truth
 from training.data.sources import Unit, list_units
 from training.errors import RejectedSample
 
@@ -101,6 +101,8 @@ def check_row(row: Row, config: ValidateConfig) -> tuple[int, int]:
     if config.require_text and not row.text:
         raise RejectedSample("empty_caption", f"row {row.key}")
     picture = decode_sdr(read_bytes(row.image), min_side=config.min_side)
+    if row.hdr is not None:
+        check_shapes((picture.height, picture.width), read_truth(row.hdr).shape[:2], "hdr")
     if config.expect == "triples":
         if row.gain_map is None:
             raise RejectedSample("missing_gainmap", f"row {row.key}")

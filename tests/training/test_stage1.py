@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from gm_core.codecs.radiance import encode_radiance
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae, trainable_count
-from training.errors import ConfigError
+from training.data.plan import Draw
+from training.data.rows import Row
+from training.data.samples import CropRule, load_photo
+from training.errors import ConfigError, RejectedSample
 from training.stage1.adapter import (
     FILE,
     fill_adapter,
@@ -250,17 +257,21 @@ def test_both_presets_train(
 def test_ground_truth_adds_a_supervised_term(
     stage1: Callable[..., Any], base: Path, tmp_path: Path, photos: Path
 ) -> None:
-    import shutil
-
-    from gm_core.codecs.radiance import encode_radiance
-
     shutil.copytree(photos, tmp_path / "pairs")
     for file in sorted((tmp_path / "pairs").glob("*.png"))[::2]:
-        truth = torch.rand(64, 64, 3).numpy() * 8
+        with Image.open(file) as picture:
+            truth = torch.rand(picture.height, picture.width, 3).numpy() * 8
         file.with_suffix(".hdr").write_bytes(encode_radiance(truth))
     run(stage1(train_metadata=[tmp_path / "pairs"], max_train_steps=2, adversarial_weight=0.0))
     lines = [json.loads(line) for line in (tmp_path / "stage1" / "metrics.jsonl").read_text().splitlines()]
     assert any("supervised_loss" in line for line in lines)
+
+
+def test_ground_truth_of_another_shape_is_refused(photos: Path) -> None:
+    truth = np.ones((64, 128, 3), np.float32)
+    photo = Row("a", photos / "photo_000.png", hdr=encode_radiance(truth))
+    with pytest.raises(RejectedSample, match="hdr_size: picture 96x128, hdr 128x64"):
+        load_photo(CropRule(seed=0, center=True, flip=False), photo, Draw(0, 0, (32, 32)))
 
 
 def test_bf16_trains(stage1: Callable[..., Any], tmp_path: Path) -> None:

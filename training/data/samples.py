@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,7 +28,7 @@ from training.errors import DatasetError, RejectedSample
 
 # Rows tried in place of an unusable one before giving up on the data set.
 MAX_REPLACEMENTS = 64
-# A gain map may differ from its picture's shape by rounding to its own resolution, not more.
+# A gain map or ground truth may differ from its picture's shape by rounding to its own resolution, not more.
 MAX_ASPECT_ERROR = 0.03
 
 SampleT = TypeVar("SampleT")
@@ -112,8 +113,7 @@ def load_photo(rule: CropRule, row: Row, draw: Draw) -> Photo:
     """Decode and crop a picture, and its ground truth where it has one. Raises: RejectedSample."""
     picture = decode_sdr(read_bytes(row.image), min_side=8)
     crop = rule.crop((picture.height, picture.width), draw)
-    hdr = None if row.hdr is None else apply_crop(read_truth(row.hdr), crop)
-    return Photo(draw.number, apply_crop(picture, crop), hdr)
+    return Photo(draw.number, apply_crop(picture, crop), _cropped_truth(row, picture, crop))
 
 
 def load_triple(
@@ -137,6 +137,14 @@ def load_triple(
     return Triple(draw.number, row, content, pixels)
 
 
+def _cropped_truth(row: Row, picture: Image.Image, crop: Crop) -> Tensor | None:
+    if row.hdr is None:
+        return None
+    truth = read_truth(row.hdr)
+    check_shapes((picture.height, picture.width), truth.shape[:2], "hdr")
+    return apply_crop(truth, crop)
+
+
 def read_truth(source: bytes | Path) -> NDArray[np.float32]:
     """Ground truth [H,W,3], linear BT.2020 (Stage 1's primaries), 1.0 = SDR white.
 
@@ -150,13 +158,13 @@ def read_truth(source: bytes | Path) -> NDArray[np.float32]:
     return convert_primaries(linear, image.primaries, "bt2020")[0].movedim(0, -1).clamp(min=0).numpy()
 
 
-def check_shapes(picture: Sequence[int], gain_map: Sequence[int]) -> None:
-    """Raises: RejectedSample `gainmap_size` when a map is not a map of its picture."""
-    ratio = (picture[0] / picture[1]) / (gain_map[0] / gain_map[1])
-    slack = MAX_ASPECT_ERROR + 1 / min(gain_map)
+def check_shapes(picture: Sequence[int], other: Sequence[int], what: str = "gainmap") -> None:
+    """Raises: RejectedSample `gainmap_size` or `hdr_size` when `other` is of another picture."""
+    ratio = (picture[0] / picture[1]) / (other[0] / other[1])
+    slack = MAX_ASPECT_ERROR + 1 / min(other)
     if not 1 / (1 + slack) <= ratio <= 1 + slack:
         raise RejectedSample(
-            "gainmap_size", f"picture {picture[1]}x{picture[0]}, gain map {gain_map[1]}x{gain_map[0]}"
+            f"{what}_size", f"picture {picture[1]}x{picture[0]}, {what} {other[1]}x{other[0]}"
         )
 
 
