@@ -92,6 +92,12 @@ def read_gm_unet(file: Path) -> tuple[dict[str, Tensor], GainMapModelInfo, Tenso
     if context is None and file.name == WEIGHTS and beside.is_file():
         context = read_tensors(beside)[0][TEXT_CONTEXT_KEY]
     tensors = to_diffusers(tensors)
+    stem = tensors.get("conv_in.weight")
+    if stem is None or stem.shape[1] != 2 * LATENT_CHANNELS:
+        found = "nothing" if stem is None else list(stem.shape)
+        raise ModelFileError(
+            f"{file} is no GM UNet: conv_in.weight is {found}, expected {2 * LATENT_CHANNELS} input channels"
+        )
     if info.input_order == "gm_sdr":
         tensors, info = swap_condition_first(tensors), replace(info, input_order="sdr_gm")
     return tensors, info, context

@@ -211,8 +211,9 @@ def test_whatever_a_user_of_the_original_points_at_is_found(base: Path, tmp_path
 def test_wrong_models_are_named(base: Path, tmp_path: Path) -> None:
     unet = load_unet(str(base))
     save_file(unet.state_dict(), tmp_path / "plain.safetensors")
-    with pytest.raises(ModelFileError, match="conv_in.weight: found .*4, 3, 3.*expected .*8, 3, 3"):
-        load_gm_unet(str(tmp_path / "plain.safetensors"), unet.config)
+    for plain in (tmp_path / "plain.safetensors", base / "unet"):
+        with pytest.raises(ModelFileError, match="no GM UNet: conv_in.weight .*4, 3, 3.*expected 8 input"):
+            load_gm_unet(str(plain), unet.config)
     with pytest.raises(ModelFileError, match="does not exist"):
         find_weights(tmp_path / "gone")
     (tmp_path / "model.ckpt").write_bytes(b"")
