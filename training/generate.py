@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,18 @@ def find_pictures(path: Path) -> list[tuple[str, Path]]:
         raise ConfigError(f"sdr_input_path {path} holds no pictures; expected {', '.join(sorted(PICTURES))}")
     stems = ["_".join(file.relative_to(path).with_suffix("").parts) for file in files]
     doubled = {stem for stem in stems if stems.count(stem) > 1}
-    return [
-        (f"{stem}_{file.suffix[1:]}" if stem in doubled else stem, file)
+    names = [
+        f"{stem}_{file.suffix[1:]}" if stem in doubled else stem
         for stem, file in zip(stems, files, strict=True)
     ]
+    return list(zip(_numbered(names), files, strict=True))
+
+
+def _numbered(names: Sequence[str]) -> Iterator[str]:
+    """The names, with a number behind those that came before (`a/b.png` after `a_b.png`)."""
+    taken: set[str] = set()
+    for name in names:
+        candidates = chain([name], (f"{name}_{number}" for number in count(2)))
+        chosen = next(candidate for candidate in candidates if candidate not in taken)
+        taken.add(chosen)
+        yield chosen

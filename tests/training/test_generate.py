@@ -251,10 +251,16 @@ def test_prompts_that_fit_no_picture_are_refused(
 
 
 def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) -> None:
-    for name in ("a.png", "a.jpg", "b/c.webp"):
+    for name in ("a.png", "a.jpg", "b/c.webp", "b_d.png", "b/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert [name for name, _ in find_pictures(tmp_path)] == ["a_jpg", "a_png", "b_c"]
+    assert [name for name, _ in find_pictures(tmp_path)] == [
+        "a_jpg",
+        "a_png",
+        "b_c",
+        "b_d_png",
+        "b_d_png_2",
+    ]
     with pytest.raises(ConfigError, match="holds no pictures"):
         find_pictures(tmp_path / "nowhere")
 
