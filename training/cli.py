@@ -84,6 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GainMapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A folder that cannot be written or a full disk: the user's to mend, not a fault of the program.
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def run_command(command: str, argv: Sequence[str]) -> int:

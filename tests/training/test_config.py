@@ -141,6 +141,21 @@ def test_errors_end_the_process_with_one_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "error: unknown command 'stge1'; did you mean 'stage1'?\n"
 
 
+@pytest.mark.parametrize("command", ["validate", "stage1", "triples"])
+def test_an_output_folder_that_cannot_be_made_is_named(
+    command: str, base: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    given = "--train_metadata" if command == "stage1" else "--source"
+    flags = [given, str(photos), "--output_dir", str(tmp_path / "file" / "out")]
+    if command == "stage1":
+        flags += ["--pretrained_model_name_or_path", str(base), "--lora_rank", "2"]
+    if command == "triples":
+        flags += ["--gain_source", "analytic"]
+    assert main([command, *flags]) == 1
+    assert f"error: {tmp_path / 'file' / 'out'}: Not a directory" in capsys.readouterr().err
+
+
 def test_no_configuration_holds_a_secret() -> None:
     names = {name for kind in COMMANDS.values() for name in kind.__dataclass_fields__}
     assert not [name for name in names if "token" in name or "key" in name or "password" in name]
