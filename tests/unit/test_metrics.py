@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +60,55 @@ def test_delta_e_itp_of_grey_is_the_intensity_difference():
     assert metrics.delta_e_itp(high, low).item() == pytest.approx(720 * (0.510086 - 0.508078), rel=0.02)
 
 
+def pq(nits: np.ndarray) -> np.ndarray:
+    """SMPTE ST 2084 by its published fractions."""
+    power = (nits / 10000) ** (2610 / 16384)
+    return ((3424 + 2413 * 32 * power) / (4096 + 2392 * 32 * power)) ** (2523 / 32)
+
+
+def test_delta_e_itp_of_colours_is_bt_2124s():
+    colours = np.array([[1.0, 0.2, 0.1], [0.1, 1.0, 0.4]])
+    wide = (
+        colours
+        @ np.array(
+            [[0.627404, 0.329283, 0.043313], [0.069097, 0.919541, 0.011362], [0.016391, 0.088013, 0.895595]]
+        ).T
+    )
+    lms = pq(wide * 100 @ np.array([[1688, 2146, 262], [683, 2951, 462], [99, 309, 3688]]).T / 4096)
+    i, t, p = (lms @ np.array([[2048, 2048, 0], [6610, -13613, 7003], [17933, -17390, -543]]).T / 4096).T
+    expected = 720 * math.sqrt(np.ptp(i) ** 2 + (0.5 * np.ptp(t)) ** 2 + np.ptp(p) ** 2)
+    pair = [torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1) for colour in colours]
+    assert metrics.delta_e_itp(*pair).item() == pytest.approx(expected, rel=1e-3)
+
+
+def test_pq_psnr_compares_codes_in_bt2020():
+    red, brighter = (torch.tensor([value, 0.0, 0.0]).view(1, 3, 1, 1) for value in (1.0, 2.0))
+    wide = np.array([0.627404, 0.069097, 0.016391]) * 100
+    expected = -10 * math.log10(np.mean((pq(wide) - pq(2 * wide)) ** 2))
+    assert metrics.pq_psnr(brighter, red).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_pu21_ssim_of_one_window_is_the_published_formula():
+    hdr, truth = (picture(seed, size=11)[:1, :1].expand(-1, 3, -1, -1) for seed in (1, 2))
+    x, y = (metrics.pu21_encode((p[0, 0] * 100).clamp(max=1000)).numpy() for p in (hdr, truth))
+    bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weight = np.outer(bell, bell) / bell.sum() ** 2
+
+    def moment(values: np.ndarray) -> float:
+        return float((weight * values).sum())
+
+    mean_x, mean_y = moment(x), moment(y)
+    spread = moment((x - mean_x) ** 2) + moment((y - mean_y) ** 2)
+    shared = moment((x - mean_x) * (y - mean_y))
+    c1, c2 = (0.01 * 256) ** 2, (0.03 * 256) ** 2
+    expected = (2 * mean_x * mean_y + c1) * (2 * shared + c2) / ((mean_x**2 + mean_y**2 + c1) * (spread + c2))
+    assert metrics.pu21_ssim(hdr, truth).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_highlights_begin_at_white_itself():
+    assert metrics.highlight_volume(torch.ones(1, 3, 2, 2))[0].item() == 1
+
+
 def test_highlight_volume_of_a_known_picture():
     hdr = torch.zeros(1, 3, 2, 2)
     hdr[..., 0, 0] = 10.0
@@ -74,4 +124,7 @@ def test_gamut_volume_sees_only_what_lies_outside_bt709():
     wide[:, :, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
     share, excess = metrics.gamut_volume(wide)
     assert share.item() == pytest.approx(0.25)
-    assert excess.item() > 0
+    # Of this green BT.709 keeps 1.1329 of its own, which is (0.3293, 0.9195, 0.0880) in BT.2020.
+    kept = 0.11329 * torch.tensor([0.3293, 0.9195, 0.0880])
+    away = (kept - torch.tensor([0.0, 0.1, 0.0])).abs().mean().item()
+    assert excess.item() == pytest.approx(away / 4, rel=2e-3)
