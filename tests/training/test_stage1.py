@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,12 @@ def test_hinge_and_reconstruction_losses_against_numbers() -> None:
     assert supervised_loss(torch.tensor([1.0]), torch.tensor([4.0]), 0.0).item() == pytest.approx(2.0)
 
 
+def test_the_supervised_loss_is_in_stops_and_black_is_tame() -> None:
+    hdr, truth = torch.ones(1, 3, 1, 2), torch.tensor([4.0, -1.0]).expand(1, 3, 1, 2)
+    expected = (math.log2(4.5 / 1.5) + math.log2(1.5 / 0.5)) / 2
+    assert supervised_loss(hdr, truth, 0.5).item() == pytest.approx(expected)
+
+
 def test_the_adaptive_weight_balances_gradients() -> None:
     assert adaptive_weight(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 2.0])).item() == pytest.approx(2.5)
     assert adaptive_weight(torch.tensor([1.0]), torch.tensor([0.0])).item() == pytest.approx(1e4)
@@ -171,6 +178,24 @@ def test_the_perceptual_network_ends_at_relu3_4() -> None:
     with torch.device("meta"):
         features = vgg_features()(torch.empty(1, 3, 224, 224))
     assert features.shape == (1, 256, 56, 56)
+
+
+class Squares(nn.Module):
+    """Features that tell how the picture was brought to the network."""
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return picture.square()
+
+
+def test_the_perceptual_loss_sees_every_other_pixel_normalised(tmp_path: Path) -> None:
+    weights = {f"features.{name}": value for name, value in vgg_features().state_dict().items()}
+    save_file(weights, tmp_path / "vgg.safetensors")
+    loss = PerceptualLoss(tmp_path / "vgg.safetensors")
+    loss.features = Squares()  # type: ignore[assignment]
+    pictures = picture(1, side=448), picture(2, side=448)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    first, second = (((p[..., ::2, ::2] - mean) / std).square() for p in pictures)
+    assert loss(*pictures).item() == pytest.approx((first - second).square().mean().item(), rel=1e-5)
 
 
 def test_the_perceptual_loss_needs_a_local_file(tmp_path: Path) -> None:
@@ -265,6 +290,34 @@ def test_ground_truth_adds_a_supervised_term(
     run(stage1(train_metadata=[tmp_path / "pairs"], max_train_steps=2, adversarial_weight=0.0))
     lines = [json.loads(line) for line in (tmp_path / "stage1" / "metrics.jsonl").read_text().splitlines()]
     assert any("supervised_loss" in line for line in lines)
+
+
+def test_the_logged_terms_add_up_to_the_loss(
+    stage1: Callable[..., Any], photos: Path, tmp_path: Path
+) -> None:
+    pairs = shutil.copytree(photos, tmp_path / "pairs")
+    for file in pairs.glob("*.png"):
+        with Image.open(file) as photo:
+            truth = np.full((photo.height, photo.width, 3), 2.0, np.float32)
+        file.with_suffix(".hdr").write_bytes(encode_radiance(truth))
+    # Doubled, since features of random weights fade from layer to layer.
+    vgg = {f"features.{name}": 2 * value for name, value in vgg_features().state_dict().items()}
+    save_file(vgg, tmp_path / "vgg.safetensors")
+    weights = {"perceptual_weight": 0.5, "adversarial_weight": 0.25, "supervised_weight": 0.125}
+    run(
+        stage1(
+            train_metadata=[pairs],
+            max_train_steps=1,
+            perceptual_weights=tmp_path / "vgg.safetensors",
+            **weights,
+        )
+    )
+    line = json.loads((tmp_path / "stage1" / "metrics.jsonl").read_text().splitlines()[0])
+    adversarial = line["adversarial_weight"] * line["adversarial_loss"]
+    parts = [line["perceptual_loss"], adversarial, line["supervised_loss"]]
+    expected = line["reconstruction_loss"] + sum(w * p for w, p in zip(weights.values(), parts, strict=True))
+    assert line["loss"] == pytest.approx(expected, rel=1e-5)
+    assert all(abs(weight * part) > 1e-3 for weight, part in zip(weights.values(), parts, strict=True))
 
 
 def test_ground_truth_of_another_shape_is_refused(photos: Path) -> None:
