@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -45,7 +46,7 @@ from training.stage1.losses import (
     vgg_features,
 )
 from training.stage1.model import Stage1Model
-from training.stage1.trainer import draw_changes, run
+from training.stage1.trainer import Stage1Task, draw_changes, run
 from training.tiny import tiny_vae
 
 SD15_VAE: dict[str, Any] = {
@@ -318,6 +319,15 @@ def test_the_logged_terms_add_up_to_the_loss(
     expected = line["reconstruction_loss"] + sum(w * p for w, p in zip(weights.values(), parts, strict=True))
     assert line["loss"] == pytest.approx(expected, rel=1e-5)
     assert all(abs(weight * part) > 1e-3 for weight, part in zip(weights.values(), parts, strict=True))
+
+
+def test_the_generator_wants_high_scores(stage1: Callable[..., Any], fresh_accelerator: None) -> None:
+    task = Stage1Task(stage1(), Accelerator())
+    assert task.discriminator is not None
+    # Spectral norm moves its vectors with every look in training.
+    task.discriminator.eval()
+    expected = -task.discriminator(picture()).mean()
+    assert task._adversarial(picture()).item() == pytest.approx(expected.item())
 
 
 def test_ground_truth_of_another_shape_is_refused(photos: Path) -> None:

@@ -321,3 +321,18 @@ def test_what_no_model_can_state_is_refused_before_training(
     with pytest.raises(GainMapError, match="steps is 2000"):
         run(stage2(recommended_steps=2000))
     assert not (tmp_path / "stage2").exists()
+
+
+def test_under_input_perturbation_the_target_stays_the_drawn_noise() -> None:
+    noise = draw_noise(0, [0, 1], torch.Size((4, 2, 2)), perturbation=0.5)
+    assert not torch.equal(noise.target, noise.added)
+    latent = torch.zeros(2, 4, 2, 2)
+    loss = denoising_loss(
+        lambda *_: noise.target,
+        condition=latent,
+        gain_map=latent,
+        context=latent,
+        noise=noise,
+        alphas=alphas_cumprod(),
+    )
+    assert loss.tolist() == [0, 0]
