@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ HISTOGRAM_STOPS = (-12, 8)
 BINS_PER_STOP = 4
 # Rounding of the luminance weights must not put plain white above white, or grey outside a gamut.
 _TOLERANCE = 1e-3
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def hdr_statistics(
     """Measures a batch of HDR pictures as one.
 
     Args:
-        hdr: [B,3,H,W] linear light in `primaries`, 1.0 = SDR white; may hold NaN and infinite values.
+        hdr: [B,3,H,W] linear light in `primaries`, 1.0 = SDR white, of any floating type and device; may hold
+            NaN and infinite values.
         primaries: those of the batch, a name in `gm_core.color.PRIMARIES`.
         gamut: the primaries that colours are counted as outside of.
         white_nits: luminance of SDR white in cd/m2.
@@ -64,45 +67,64 @@ def hdr_statistics(
         GainMapError: unknown primaries or gamut.
     """
     pixels = hdr.shape[0] * hdr.shape[2] * hdr.shape[3]
-    finite = torch.isfinite(hdr).all(dim=1)
-    sound = hdr.movedim(1, -1)[finite].T[None, :, None]
-    light = luminance(sound, primaries).flatten().clamp(min=0)
+    # Of a film nothing but its luminances is held beside it.
+    pictures = hdr.split(1)
+    light = torch.cat([luminance(_sound(picture), primaries).flatten().clamp(min=0) for picture in pictures])
     peak = light.max().item() if len(light) else 0.0
-    outside = convert_primaries(sound, primaries, gamut).amin(dim=1) < -_TOLERANCE
-    top = sound.amax().item() if len(light) else 0.0
-    clipped = (sound.amax(dim=1) >= top * (1 - _TOLERANCE)) & (top > 0)
+    top = max((_sound(picture).amax().item() for picture in pictures if _finite(picture).any()), default=0.0)
     return HDRStatistics(
         pixels=pixels,
         peak_nits=peak * white_nits,
-        average_nits=light.double().mean().item() * white_nits if len(light) else 0.0,
+        average_nits=light.mean(dtype=torch.float64).item() * white_nits if len(light) else 0.0,
         percentile_nits=_percentiles(light, white_nits),
         stops_above_white=max(0.0, math.log2(peak)) if peak > 1 + _TOLERANCE else 0.0,
-        share_above_white=_share(light > 1 + _TOLERANCE, pixels),
-        clipped_share=_share(clipped, pixels),
-        out_of_gamut_share=_share(outside, pixels),
-        nan=int(hdr.isnan().sum()),
-        infinite=int(hdr.isinf().sum()),
-        negative=int((hdr < 0).sum()),
+        share_above_white=int((light > 1 + _TOLERANCE).sum()) / pixels,
+        clipped_share=sum(_at_ceiling(picture, top) for picture in pictures) / pixels,
+        out_of_gamut_share=sum(_outside(picture, primaries, gamut) for picture in pictures) / pixels,
+        nan=sum(int(picture.isnan().sum()) for picture in pictures),
+        infinite=sum(int(picture.isinf().sum()) for picture in pictures),
+        negative=sum(int((picture < 0).sum()) for picture in pictures),
         histogram=_histogram(light, pixels),
     )
 
 
-def _share(chosen: Tensor, pixels: int) -> float:
-    return int(chosen.sum()) / pixels
+def _finite(picture: Tensor) -> Tensor:
+    """Where all channels of [B,3,H,W] are, [B,H,W]."""
+    return torch.isfinite(picture).all(dim=1)
+
+
+def _sound(picture: Tensor) -> Tensor:
+    """The finite pixels of [B,3,H,W], [1,3,1,N] float32 on the CPU."""
+    chosen = picture.movedim(1, -1)[_finite(picture)].T[None, :, None]
+    return chosen.to("cpu", torch.float32)
+
+
+def _at_ceiling(picture: Tensor, top: float) -> int:
+    """Pixels with a channel at the largest value of the batch, if that is above 0."""
+    return int((_sound(picture).amax(dim=1) >= top * (1 - _TOLERANCE)).sum()) if top > 0 else 0
+
+
+def _outside(picture: Tensor, primaries: str, gamut: str) -> int:
+    """Pixels whose colour lies outside of `gamut`."""
+    return int((convert_primaries(_sound(picture), primaries, gamut).amin(dim=1) < -_TOLERANCE).sum())
 
 
 def _percentiles(light: Tensor, white_nits: float) -> dict[float, float]:
     """Nearest rank: always the luminance of a pixel that is there."""
     if not len(light):
         return dict.fromkeys(PERCENTILES, 0.0)
-    ordered = light.sort().values
-    ranks = {p: max(0, math.ceil(p / 100 * len(ordered)) - 1) for p in PERCENTILES}
-    return {p: ordered[rank].item() * white_nits for p, rank in ranks.items()}
+    ranks = [max(0, math.ceil(p / 100 * len(light)) - 1) for p in PERCENTILES]
+    # torch.sort would also make an index of twice the size.
+    found = np.partition(light.numpy(), ranks)[ranks]
+    return {p: value * white_nits for p, value in zip(PERCENTILES, found.tolist(), strict=True)}
 
 
 def _histogram(light: Tensor, pixels: int) -> tuple[float, ...]:
     low, high = HISTOGRAM_STOPS
     bins = (high - low) * BINS_PER_STOP
-    stops = light.clamp(min=2.0 ** (low - 1)).log2()
-    index = ((stops - low) * BINS_PER_STOP).floor().long().clamp(0, bins - 1)
-    return tuple((torch.bincount(index, minlength=bins) / pixels).tolist())
+    counts = torch.zeros(bins, dtype=torch.long)
+    for some in light.split(_AT_ONCE):
+        stops = some.clamp(min=2.0 ** (low - 1)).log2()
+        index = ((stops - low) * BINS_PER_STOP).floor().long().clamp(0, bins - 1)
+        counts += torch.bincount(index, minlength=bins)
+    return tuple((counts / pixels).tolist())

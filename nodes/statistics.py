@@ -10,7 +10,7 @@ from .checking import checked
 from .engine.messages import show_text
 from .histogram import histogram_picture
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
-from .tensors import to_bchw
+from .tensors import bchw_view
 
 
 def statistics_outputs() -> list[io.Output]:
@@ -49,7 +49,7 @@ class Statistics(io.ComfyNode):
     @classmethod
     @checked
     def execute(cls, hdr: torch.Tensor, primaries: str, gamut: str, white_nits: float) -> io.NodeOutput:
-        found = hdr_statistics(to_bchw(hdr, "hdr"), primaries=primaries, gamut=gamut, white_nits=white_nits)
+        found = hdr_statistics(bchw_view(hdr, "hdr"), primaries=primaries, gamut=gamut, white_nits=white_nits)
         text, histogram = as_text(found, gamut), histogram_picture(found)
         show_text(cls.hidden.unique_id if cls.hidden else None, text)
         return io.NodeOutput(

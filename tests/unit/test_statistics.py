@@ -54,6 +54,13 @@ def test_a_picture_without_a_finite_pixel_gives_zeros():
     assert found.nan == 12 and set(found.percentile_nits.values()) == {0.0}
 
 
+def test_a_batch_is_measured_as_one_picture():
+    batch = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)).exp()
+    batch[0, 0, 0, 0], batch[1] = math.nan, -batch[1]
+    one = batch.movedim(0, 1).reshape(1, 3, 24, 8)
+    assert hdr_statistics(batch) == hdr_statistics(one)
+
+
 def test_colours_outside_a_gamut():
     red = torch.tensor([1.0, 0, 0]).reshape(1, 3, 1, 1)
     assert hdr_statistics(red, primaries="bt2020", gamut="bt709").out_of_gamut_share == 1
