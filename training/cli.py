@@ -51,12 +51,12 @@ def build_parser(command: str, config_type: type[CommandConfig]) -> ArgumentPars
 
 
 def parse_config(command: str, config_type: type[ConfigT], argv: Sequence[str]) -> ConfigT:
-    """Resolve preset, then YAML, then flags.
+    """Resolve preset, then YAML files in their order, then flags, wherever they stand on the line.
 
     Raises: ConfigError for unknown names (with the nearest known one) and for bad values.
     """
     known = [item.name for item in fields(config_type)]
-    arguments = _with_aliases(argv)
+    arguments = _files_first(_with_aliases(argv))
     _refuse_unknown(command, known, arguments)
     parser = build_parser(command, config_type)
     parser.set_defaults(PRESETS[_preset(arguments)].get(command, {}))
@@ -142,6 +142,18 @@ def _with_aliases(argv: Sequence[str]) -> list[str]:
     return renamed
 
 
+def _files_first(argv: Sequence[str]) -> list[str]:
+    """The same arguments in the order of their weight: the parser lets what stands later win."""
+    files: list[str] = []
+    others: list[str] = []
+    is_value = False
+    for argument in argv:
+        is_file = is_value or argument == "--config" or argument.startswith("--config=")
+        (files if is_file else others).append(argument)
+        is_value = argument == "--config" and not is_value
+    return files + others
+
+
 def _refuse_unknown(command: str, known: Sequence[str], argv: Sequence[str]) -> None:
     accepted = {"config", "print_config", "help", *known}
     for argument in argv:
@@ -156,33 +168,36 @@ def _refuse_unknown(command: str, known: Sequence[str], argv: Sequence[str]) -> 
 
 
 def _preset(argv: Sequence[str]) -> str:
-    in_file = [content["preset"] for _, content in _yaml_files(argv) if "preset" in content]
-    preset = str(_flag_value(argv, "--preset") or (in_file or ["improved"])[-1])
+    in_files = [content["preset"] for _, content in _yaml_files(argv) if "preset" in content]
+    preset = str(["improved", *in_files, *_flag_values(argv, "--preset")][-1])
     if preset not in PRESETS:
         raise ConfigError(f"preset is {preset!r}{_suggestion(preset, list(PRESETS))}")
     return preset
 
 
 def _yaml_files(argv: Sequence[str]) -> list[tuple[Path, dict[str, Any]]]:
-    path = _flag_value(argv, "--config")
-    if path is None:
-        return []
+    return [(Path(path), _yaml_content(path)) for path in _flag_values(argv, "--config")]
+
+
+def _yaml_content(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of settings")
-    return [(Path(path), content)]
+    return content
 
 
-def _flag_value(argv: Sequence[str], flag: str) -> str | None:
+def _flag_values(argv: Sequence[str], flag: str) -> list[str]:
+    """Every value that a flag is given, in order."""
+    values = []
     for position, argument in enumerate(argv):
         if argument == flag and position + 1 < len(argv):
-            return argv[position + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
-    return None
+            values.append(argv[position + 1])
+        elif argument.startswith(f"{flag}="):
+            values.append(argument.partition("=")[2])
+    return values
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:

@@ -93,6 +93,21 @@ def test_flags_override_yaml_and_yaml_overrides_the_preset(tmp_path: Path) -> No
     )
 
 
+def test_of_several_files_the_later_wins_and_flags_win_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("{qmax: 12, learning_rate: 1.0e-3}", encoding="utf-8")
+    (tmp_path / "second.yaml").write_text("{preset: paper, learning_rate: 2.0e-3}", encoding="utf-8")
+    (tmp_path / "wrong.yaml").write_text("{qmx: 12}", encoding="utf-8")
+    files = [f"--config={tmp_path / 'first.yaml'}", "--config", str(tmp_path / "second.yaml")]
+    config = parse_config("stage1", Stage1Config, ["--seed", "7", *files, *REQUIRED["stage1"]])
+    assert (config.qmax, config.learning_rate, config.seed) == (12, 2e-3, 7)
+    assert config.preset == "paper" and config.alternate_updates
+    flags = ["--qmax", "7", "--preset", "paper", "--preset", "improved"]
+    config = parse_config("stage1", Stage1Config, [*flags, *files, *REQUIRED["stage1"]])
+    assert (config.qmax, config.preset, config.alternate_updates) == (7, "improved", False)
+    with pytest.raises(ConfigError, match=r"wrong\.yaml: unknown key 'qmx'; did you mean 'qmax'"):
+        parse_config("stage1", Stage1Config, [*files, "--config", str(tmp_path / "wrong.yaml")])
+
+
 def test_the_saved_configuration_reads_back(tmp_path: Path) -> None:
     config = parse_config("stage2", Stage2Config, [*REQUIRED["stage2"], "--snr_gamma", "null"])
     config.save(tmp_path / "config.yaml")
