@@ -1,11 +1,13 @@
-"""Safetensors files: read with their metadata, written so that they appear only when complete."""
+"""Tensor files: safetensors with their metadata, checkpoints of others as plain tensors only."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,6 +22,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """What torch.save wrote by name, unpickled as plain tensors only. Raises: ModelFileError."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch documents no closed list of what a damaged or unsafe pickle raises; its texts advise to trust.
+        raise ModelFileError(
+            f"{path} is not a checkpoint of plain tensors ({type(error).__name__})"
+        ) from error
+    if not isinstance(stored, Mapping):
+        raise ModelFileError(f"{path} holds {type(stored).__name__}, expected tensors by name")
+    return stored
 
 
 def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:

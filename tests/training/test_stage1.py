@@ -35,6 +35,7 @@ from training.stage1.adapter import (
     find_adapter,
     install_adapter,
     merge_adapter,
+    read_adapter,
     save_adapter,
 )
 from training.stage1.discriminator import Discriminator, DiscriminatorLoss, gradient_norm, hinge_loss
@@ -207,6 +208,29 @@ def test_the_perceptual_loss_needs_a_local_file(tmp_path: Path) -> None:
     loss = PerceptualLoss(tmp_path / "vgg19.safetensors")
     assert trainable_count(loss) == 0
     assert loss(picture(), picture()).item() == 0 and loss(picture(), picture(1)).item() > 0
+
+
+@pytest.mark.parametrize("name", ["vgg.pth", "vgg.safetensors", "list.pth", "missing_layers.pth"])
+def test_a_file_that_is_no_vgg_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"<html>not found</html>")
+    if name == "list.pth":
+        torch.save([torch.zeros(1)], tmp_path / name)
+    if name == "missing_layers.pth":
+        torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / name)
+    with pytest.raises(ConfigError, match=rf"{name}.*VGG-19 with torchvision's tensor names"):
+        PerceptualLoss(tmp_path / name)
+
+
+def test_damaged_adapter_files_are_named(base: Path, tmp_path: Path) -> None:
+    vae = load_vae(str(base))
+    folder = tmp_path / "vqmodel"
+    save_adapter({"decoder.conv_out.lora_A.default.weight": torch.zeros(1, 1)}, folder, GainMapModelInfo())
+    (tmp_path / "gm_decoder_ema.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ModelFileError, match=r"gm_decoder_ema\.pth is not a checkpoint of plain tensors"):
+        read_adapter(folder / FILE, vae.state_dict())
+    (folder / FILE).write_bytes(b"<html>not found</html>")
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
+        read_adapter(folder / FILE, vae.state_dict())
 
 
 def test_exposure_damage_is_drawn_per_sample_or_per_batch(stage1: Callable[..., Any]) -> None:

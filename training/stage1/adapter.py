@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
@@ -23,7 +23,7 @@ from gm_core.model_info import METADATA_PREFIX, GainMapModelInfo
 from gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
 from training.base_model import frozen
 from training.checkpoint import CheckpointStore
-from training.tensor_files import read_tensors
+from training.tensor_files import read_checkpoint, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -104,16 +104,18 @@ def merge_adapter(vae: AutoencoderKL, file: Path) -> AutoencoderKL:
 
 
 def read_adapter(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The adapter's tensors, completed by the last conv where the original code kept it elsewhere."""
-    tensors = load_file(file)
+    """The adapter's tensors, completed by the last conv where the original code kept it elsewhere.
+
+    Raises: ModelFileError when a file is not readable.
+    """
+    tensors, _ = read_tensors(file)
     if not missing_conv_out(tensors):
         return tensors
     average = file.parent.parent / ORIGINAL_AVERAGE
     if not average.is_file():
         logger.warning("%s lacks the trained %s; its maps differ from those in training", file, LAST_CONV)
         return tensors
-    state = torch.load(average, map_location="cpu", weights_only=True)
-    whole = conv_out_from_ema(state, base)
+    whole = conv_out_from_ema(read_checkpoint(average), base)
     base_layer = f"{PREFIX}{LAST_CONV}.base_layer"
     return tensors | {base_layer + name.removeprefix(LAST_CONV): value for name, value in whole.items()}
 
@@ -127,7 +129,8 @@ def stated_scale(file: Path) -> float:
 def stated_info(file: Path) -> GainMapModelInfo | None:
     """What an adapter says about its gain maps, None where it says nothing. Raises: ModelFileError."""
     _, metadata = read_tensors(file)
-    stated = any(name.startswith(METADATA_PREFIX) for name in metadata)
+    # Other entries do not count: LoRAs of earlier exports state their output's sigmoid and nothing else.
+    stated = f"{METADATA_PREFIX}qmax" in metadata
     return GainMapModelInfo.from_metadata(metadata) if stated else None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gm_core.errors import ModelFileError
 from training.base_model import frozen
 from training.errors import ConfigError
+from training.tensor_files import read_checkpoint, read_tensors
 
 # VGG-19 up to the ReLU after conv3_4; None is a 2x2 max pooling.
 VGG_WIDTHS = (64, 64, None, 128, 128, None, 256, 256, 256, 256)
@@ -88,10 +89,13 @@ def _read_vgg(path: Path, features: nn.Sequential) -> dict[str, Tensor]:
         raise ConfigError(
             f"perceptual_weights {path} does not exist; give a local VGG-19 file or leave it out"
         )
-    if path.suffix == ".safetensors":
-        stored = load_file(path)
-    else:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        stored = read_tensors(path)[0] if path.suffix == ".safetensors" else read_checkpoint(path)
+    except ModelFileError as error:
+        raise ConfigError(
+            f"perceptual_weights: {error}; expected VGG-19 with torchvision's tensor names, as .safetensors "
+            "or as torch.save writes its state_dict"
+        ) from error
     wanted = features.state_dict()
     found = {name: stored[f"features.{name}"] for name in wanted if f"features.{name}" in stored}
     if {name: value.shape for name, value in found.items()} != {name: v.shape for name, v in wanted.items()}:
