@@ -17,7 +17,14 @@ from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
 from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, read_gm_unet
-from training.stage1.adapter import PREFIX, find_adapter, merge_adapter, read_adapter, stated_scale
+from training.stage1.adapter import (
+    PREFIX,
+    find_adapter,
+    merge_adapter,
+    read_adapter,
+    stated_info,
+    stated_scale,
+)
 from training.tensor_files import save_whole
 
 logger = logging.getLogger(__name__)
@@ -76,11 +83,13 @@ def export_vae(config: ExportConfig, output: Path) -> list[Path]:
     adapter = read_adapter(file, vae.state_dict())
     merged = merge_adapter(vae, file)
     weights = cast(vae_keys.to_ldm(merged.state_dict()), DTYPES[config.dtype])
+    learned = stated_info(file)
     # The sigmoid of the raw decoder output is the map: hosts that rescale and clamp must not.
-    described = {**modelspec(config, weights, "gain-map-vae", None), "gmhdr.vae_output": "sigmoid"}
+    meaning = {**(learned.to_metadata() if learned else {}), "gmhdr.vae_output": "sigmoid"}
+    described = {**modelspec(config, weights, "gain-map-vae", None), **meaning}
     save_whole(weights, output / "gm_vae.safetensors", described)
     lora = adapter | alphas(adapter, stated_scale(file))
-    lora_described = {**modelspec(config, lora, "gain-map-vae/lora", None), "gmhdr.vae_output": "sigmoid"}
+    lora_described = {**modelspec(config, lora, "gain-map-vae/lora", None), **meaning}
     save_whole(lora, output / "gm_vae_lora.safetensors", lora_described)
     merged.save_pretrained(output / "vae")
     return [output / "gm_vae.safetensors", output / "gm_vae_lora.safetensors"]

@@ -17,11 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from gm_core import unet_keys, vae_keys
 from gm_core.errors import ModelFileError
+from gm_core.gain_coding import GainCoding
+from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.vae_lora import merge_lora
 from training.base_model import load_unet, load_vae
 from training.export import run
 from training.gm_unet import WEIGHTS, find_weights, load_gm_unet, widen
+from training.stage1.adapter import FILE, install_adapter, save_adapter, stated_info
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
 from training.tensor_files import read_tensors
@@ -141,6 +144,25 @@ def test_the_merged_vae_and_the_lora_compute_what_was_trained(exported: Path, ba
         assert not torch.allclose(expected, load_vae(str(base))(picture).sample, atol=1e-3)
         for vae in (again, patched):
             assert (vae(picture).sample - expected).abs().max() < 1e-5
+
+
+def test_vae_files_say_what_their_maps_mean_where_the_adapter_does(
+    configure: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    vae = install_adapter(load_vae(str(base)), 2)
+    named = {name: p for name, p in vae.named_parameters() if p.requires_grad}
+    learned = GainMapModelInfo(spec=GainMapSpec(qmax=49.0), coding=GainCoding("log2", 0.0, 5.0))
+    save_adapter(named, tmp_path / "new", learned)
+    save_adapter(named, tmp_path / "old", learned)
+    old = tmp_path / "old" / FILE
+    save_file(load_file(old), old)
+    for name, expected in (("new", learned), ("old", None)):
+        output = tmp_path / f"export_{name}"
+        adapter = {"stage1": tmp_path / name, "pretrained_model_name_or_path": base}
+        run(configure("export", output_dir=output, **adapter))
+        for file in ("gm_vae.safetensors", "gm_vae_lora.safetensors"):
+            assert stated_info(output / file) == expected
+            assert read_tensors(output / file)[1]["gmhdr.vae_output"] == "sigmoid"
 
 
 def test_overflowing_weights_are_refused(exported: Path, configure: Callable[..., Any]) -> None:
