@@ -59,6 +59,12 @@ def test_hlg_round_trip(scene):
     )
 
 
+def test_codes_outside_their_range_count_as_its_ends():
+    codes = torch.tensor([-0.5, 1.5])
+    assert_close(color.pq_decode(codes), torch.tensor([0.0, 10000.0]), rtol=1e-5, atol=0)
+    assert_close(color.hlg_decode(codes), torch.tensor([0.0, 1.0]), rtol=0, atol=1e-6)
+
+
 def test_bt2020_to_bt709_is_the_matrix_of_the_paper():
     paper = [
         [1.660491, -0.587641, -0.072850],
@@ -82,6 +88,16 @@ def test_bt709_to_acescg_matches_the_published_bradford_matrix():
     )
 
 
+def test_p3_is_display_p3_of_css():
+    """CSS Color 4, section 10.8: linear Display P3 to CIE XYZ."""
+    expected = [
+        [0.4865709486, 0.2656676932, 0.1982172852],
+        [0.2289745641, 0.6917385218, 0.0792869141],
+        [0.0, 0.0451133819, 1.0439443689],
+    ]
+    assert_close(color.rgb_to_xyz("p3"), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_white_maps_to_white_and_back(source, target):
     matrix = color.rgb_to_rgb(source, target)
@@ -99,6 +115,12 @@ def test_convert_primaries_is_the_column_vector_product():
 def test_converting_to_the_same_primaries_keeps_the_pixels():
     rgb = torch.rand(1, 3, 2, 2).half()
     assert_close(color.convert_primaries(rgb, "p3", "p3"), rgb.float())
+
+
+def test_a_picture_is_cut_to_what_narrower_primaries_hold():
+    """Green of BT.2020 in BT.709 is (-0.59, 1.13, -0.10)."""
+    green = torch.tensor([0.0, 1.0, 0.0]).reshape(1, 3, 1, 1)
+    assert_close(color.convert_sdr(green, "bt2020", "bt709"), green)
 
 
 @pytest.mark.parametrize("name", color.PRIMARIES)

@@ -48,6 +48,12 @@ def test_decoding_gives_back_what_the_signal_can_hold(signal, rgb, white, primar
         assert_close(back, hdr, rtol=2e-3, atol=2e-3)
 
 
+def test_hlg_of_one_channel_beyond_the_display_leaves_the_others():
+    """Red of 2000 nits, green of 500: luminance 0.8644 of the display, scene green 0.5 x 0.8644^(-1/6)."""
+    nits = torch.tensor([2000.0, 500.0, 0.0]).reshape(1, 3, 1, 1)
+    assert_close(hlg_signal(nits).flatten(), torch.tensor([1.0, 0.876200, 0.0]), rtol=0, atol=1e-4)
+
+
 @given(st.floats(0, 1, width=32))
 def test_hlg_is_its_own_inverse_on_grey(code):
     assert_close(hlg_signal(hlg_light(grey(code))), grey(code), rtol=0, atol=2e-4)
