@@ -1,5 +1,6 @@
 """Between the user's picture and the model's small one."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from gm_core import resample
 def test_working_size_is_a_multiple_of_8_and_never_enlarges(height, width, side):
     h, w = resample.working_size(height, width, side)
     assert h % 8 == w % 8 == 0
-    assert h <= max(8, height + 7) and w <= max(8, width + 7)
+    assert 8 <= h <= max(8, height + 7) and 8 <= w <= max(8, width + 7)
 
 
 def test_short_side_is_the_requested_one():
@@ -34,6 +35,62 @@ def test_map_follows_the_edge_of_the_picture():
     out = resample.upsample_gain_map(0.2 + 0.5 * small, guide)
     assert (out[..., :28] - 0.2).abs().max() < 0.03
     assert (out[..., 30:] - 0.7).abs().max() < 0.03
+
+
+def guided_filter(guide: np.ndarray, target: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """He et al. 2013, equations 19 to 21, window by window; [h,w,3] and [h,w,C]."""
+    height, width = guide.shape[:2]
+
+    def window(values, y, x):
+        part = values[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+        return part.reshape(-1, *values.shape[2:])
+
+    slope, bias = np.empty((height, width, 3, target.shape[2])), np.empty(target.shape)
+    for y, x in np.ndindex(height, width):
+        seen, wanted = window(guide, y, x), window(target, y, x)
+        covariance = np.cov(seen.T, bias=True) + epsilon * np.eye(3)
+        cross = seen.T @ wanted / len(seen) - np.outer(seen.mean(0), wanted.mean(0))
+        slope[y, x] = np.linalg.solve(covariance, cross)
+        bias[y, x] = wanted.mean(0) - seen.mean(0) @ slope[y, x]
+    out = np.empty(target.shape)
+    for y, x in np.ndindex(height, width):
+        out[y, x] = guide[y, x] @ window(slope, y, x).mean(0) + window(bias, y, x).mean(0)
+    return out
+
+
+def test_it_is_the_guided_filter_of_the_paper():
+    generator = torch.Generator().manual_seed(2)
+    guide = torch.rand(1, 3, 11, 14, generator=generator)
+    coded = torch.tensor([0.1, 0.4, 0.6]).view(1, 3, 1, 1) + 0.3 * guide[:, [1, 2, 0]].square()
+    out = resample.upsample_gain_map(coded, guide, radius=2, epsilon=1e-3)
+    first, second = (x[0].double().movedim(0, -1).numpy() for x in (guide, coded))
+    expected = guided_filter(first, second, 2, 1e-3)
+    np.testing.assert_allclose(out[0].movedim(0, -1), np.clip(expected, 0, 1), atol=1e-4)
+
+
+def test_a_map_of_the_pictures_size_stays_in_range():
+    generator = torch.Generator().manual_seed(3)
+    guide = torch.rand(1, 3, 16, 16, generator=generator)
+    coded = (guide > 0.5).float()
+    out = resample.upsample_gain_map(coded, guide)
+    assert out.min() == 0 and out.max() == 1
+
+
+def test_fine_texture_of_the_picture_is_averaged_not_picked():
+    """The map of a picture of columns 0, 1, 1 knows nothing of single columns: it must not show them."""
+    guide = (torch.arange(96) % 3 > 0).float().expand(1, 3, 96, 96).clone()
+    guide[..., 48:] = 1 - guide[..., 48:]
+    coded = torch.nn.functional.avg_pool2d(guide, 3)
+    out = resample.upsample_gain_map(coded, guide)
+    columns = torch.nn.functional.avg_pool2d(out, 3)[..., 2:-2]
+    assert torch.allclose(columns, coded[..., 2:-2], atol=0.05)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (61, 37)])
+def test_rows_are_those_of_torchs_bilinear_enlargement(size):
+    x = torch.rand(1, 2, 9, 7, generator=torch.Generator().manual_seed(4))
+    whole = torch.nn.functional.interpolate(x, size=size, mode="bilinear")
+    assert torch.allclose(resample.resized_rows(x, 5, 16, *size), whole[:, :, 5:21], atol=1e-5)
 
 
 def test_strips_equal_the_whole(monkeypatch):
