@@ -100,10 +100,19 @@ def test_denoiser_reads_every_prediction(prediction):
     assert torch.equal(seen[0][1], t)
 
 
+def test_denoiser_asks_at_the_timesteps_of_its_own_schedule():
+    """Noise levels 3, 2 and 1: alpha products of 0.1, 0.2 and 0.5."""
+    seen = []
+    denoiser = Denoiser(lambda x, t: seen.append(t.tolist()) or x, alphas=torch.tensor([0.5, 0.2, 0.1]))
+    denoiser(NOISE, torch.tensor([3.0, 1.0]))
+    assert seen == [pytest.approx([2, 0])]
+
+
 def test_unknown_names_and_rising_sigmas_are_refused():
     with pytest.raises(GainMapError, match="heun"):
         dual("heun", "leading", 5)
-    with pytest.raises(GainMapError, match="falling"):
-        sample_gain_map(Denoiser(gm_network), NOISE, NOISE, torch.tensor([1.0, 2.0]))
+    for levels in ([1.0, 2.0], [2.0, 2.0, 0.0]):
+        with pytest.raises(GainMapError, match="falling"):
+            sample_gain_map(Denoiser(gm_network), NOISE, NOISE, torch.tensor(levels))
     with pytest.raises(GainMapError, match="flow"):
         Denoiser(sdr_network, "flow")

@@ -24,7 +24,7 @@ def test_an_sdr_picture_is_not_hdr():
 
 def test_known_values():
     found = hdr_statistics(grey(0.0, 0.5, 1.0, 8.0), white_nits=100.0)
-    assert found.pixels == 4
+    assert found.pixels == 4 and found.negative == 0
     assert found.peak_nits == pytest.approx(800) and found.average_nits == pytest.approx(237.5)
     assert found.stops_above_white == pytest.approx(3)
     assert found.share_above_white == found.clipped_share == 0.25
@@ -74,10 +74,28 @@ def test_a_ceiling_shows_as_clipped_share():
     assert hdr_statistics(grey(*(min(v, 5.0) for v in ramp))).clipped_share == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_ceiling_of_one_channel_is_one():
+    sunset = grey(0.5, 0.5, 0.5, 0.5)
+    sunset[:, 0, :, 1:] = 4.0
+    assert hdr_statistics(sunset).clipped_share == 0.75
+
+
+def test_colours_below_black_have_no_light():
+    found = hdr_statistics(grey(-2.0, -1.0))
+    assert found.negative == 6
+    assert found.peak_nits == found.average_nits == found.percentile_nits[1.0] == 0
+
+
 @given(stop=st.integers(HISTOGRAM_STOPS[0], HISTOGRAM_STOPS[1] - 1))
 def test_the_histogram_counts_stops_around_white(stop):
     found = hdr_statistics(grey(1.1 * 2.0**stop)).histogram
     assert found[(stop - HISTOGRAM_STOPS[0]) * BINS_PER_STOP] == 1
+
+
+def test_what_lies_outside_the_histogram_is_in_its_ends():
+    found = hdr_statistics(grey(0.0, 2.0 ** HISTOGRAM_STOPS[1], 1e6)).histogram
+    assert len(found) == (HISTOGRAM_STOPS[1] - HISTOGRAM_STOPS[0]) * BINS_PER_STOP
+    assert (found[0], found[-1]) == pytest.approx((1 / 3, 2 / 3))
 
 
 @given(st.lists(st.floats(0, 2.0**14, width=32), min_size=1, max_size=50))

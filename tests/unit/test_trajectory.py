@@ -30,8 +30,9 @@ def test_two_readers_do_not_share_their_place():
     assert_close(trajectory.reader().next(10.0), latent(1))
 
 
-def test_record_copies_and_goes_to_float32_in_ram():
-    trajectory, x0 = Trajectory(), latent(0.5).half()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_record_copies_and_goes_to_float32_in_ram(dtype):
+    trajectory, x0 = Trajectory(), latent(0.5).to(dtype)
     trajectory.record(torch.tensor([3.0, 3.0]), x0)
     x0.zero_()
     assert_close(trajectory.reader().next(torch.tensor([3.0])), latent(0.5))
@@ -41,6 +42,7 @@ def test_other_levels_are_interpolated_in_log_sigma():
     trajectory = recorded((16.0, 0.0), (4.0, 1.0), (1.0, 2.0))
     assert_close(trajectory.at(0, 8.0), latent(0.5))
     assert_close(trajectory.at(7, math.sqrt(4.0)), latent(1.5))
+    assert_close(trajectory.at(7, 16.0 * 4.0**-0.25), latent(0.25))
 
 
 @pytest.mark.parametrize(("sigma", "value"), [(99.0, 0.0), (0.5, 2.0), (0.0, 2.0)])
