@@ -127,9 +127,10 @@ def test_swap_condition_first_moves_only_the_first_conv(sd15, name):
     assert all(swapped[other] is weights[other] for other in weights if other != name)
 
 
-def test_swap_refuses_a_text_to_image_unet():
+@pytest.mark.parametrize("channels", [4, 9])
+def test_swap_refuses_a_text_to_image_and_an_inpainting_unet(channels):
     with pytest.raises(ModelFileError, match="8,k,k"):
-        unet_keys.swap_condition_first({"conv_in.weight": torch.zeros(32, 4, 3, 3)})
+        unet_keys.swap_condition_first({"input_blocks.0.0.weight": torch.zeros(32, channels, 3, 3)})
 
 
 def test_widened_conv_gives_the_same_on_twice_the_same_latent():

@@ -97,11 +97,11 @@ def test_merging_is_linear_in_strength(strength):
 def test_stored_alpha_overrides_the_scale():
     base = {"quant_conv.weight": torch.zeros(3, 3, 1, 1)}
     lora = {
-        "quant_conv.lora_down.weight": torch.eye(3)[..., None, None],
-        "quant_conv.lora_up.weight": torch.eye(3),
+        "quant_conv.lora_down.weight": torch.eye(2, 3)[..., None, None],
+        "quant_conv.lora_up.weight": torch.eye(3, 2),
     }
     merged = vae_lora.merge_lora(base, lora | {"quant_conv.alpha": torch.tensor(6.0)}, scale=9.0)
-    assert_close(merged["quant_conv.weight"][..., 0, 0], torch.eye(3) * 2)
+    assert_close(merged["quant_conv.weight"][..., 0, 0], torch.diag(torch.tensor([3.0, 3.0, 0.0])))
 
 
 def test_half_precision_vae_stays_half(vae, lora):
@@ -145,6 +145,7 @@ def test_scale_is_read_from_either_configuration(config, scale):
         {"lora_adapter_metadata": "{"},
         {"lora_adapter_metadata": "[1]"},
         {"r": 4, "rank_pattern": {"conv_in": 8}},
+        {"r": 4, "alpha_pattern": {"conv_in": 8}},
     ],
 )
 def test_unusable_configurations_are_refused(config):
@@ -179,6 +180,7 @@ def test_misfitting_adapters_are_named(vae, lora, message):
         ({}, "no list 'shadow_params'"),
         ({"shadow_params": ["x"]}, "no list 'shadow_params'"),
         ({"shadow_params": [torch.zeros(3, 3)]}, "0 candidates"),
+        ({"shadow_params": [torch.zeros(3, 32, 3, 3), torch.zeros(32)]}, "0 candidates"),
         ({"shadow_params": [torch.zeros(3, 32, 3, 3), torch.zeros(3)] * 2}, "2 candidates"),
     ],
 )
