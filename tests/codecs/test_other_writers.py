@@ -11,10 +11,10 @@ from PIL import Image
 
 from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.gain_map_metadata import GainMapMetadata
-from gm_core.codecs.hdrgm_xmp import gain_map_xmp, primary_xmp
+from gm_core.codecs.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
 from gm_core.codecs.icc import build_icc, srgb_table
 from gm_core.codecs.iso21496 import build_iso
-from gm_core.codecs.mpf import MPF_LENGTH, build_mpf
+from gm_core.codecs.mpf import MPF_LENGTH, build_mpf, read_mpf
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
 from gm_core.errors import ImageReadError
 from tests.codecs.scenes import case
@@ -95,6 +95,32 @@ def test_adobe_per_channel_lists():
     assert_reads(data, decoded(PER_CHANNEL), maximum=PER_CHANNEL.maximum, offset_sdr=PER_CHANNEL.offset_sdr)
 
 
+def test_what_adobe_xmp_does_not_state_is_its_default():
+    """Adobe's and Android's specification: minimum 0, gamma 1, offsets 1/64, minimum capacity 0."""
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"'
+        ' hdrgm:Version="1.0" hdrgm:GainMapMax="2" hdrgm:HDRCapacityMax="2.5"/></rdf:RDF></x:xmpmeta>'
+    )
+    expected = GainMapMetadata(
+        (0.0,) * 3, (2.0,) * 3, gamma=(1.0,) * 3, offset_sdr=(0.015625,) * 3, offset_hdr=(0.015625,) * 3
+    )
+    data = with_index(picture(CODES, [xmp(packet)]))
+    assert_reads(data, decoded(expected), capacity_min=0.0, capacity_max=2.5)
+
+
+def test_padding_and_other_items_of_a_directory_are_skipped():
+    """Google's container: items follow one another, each behind the padding of the one before it."""
+    packet = primary_xmp(500).decode()
+    packet = packet.replace('Item:Semantic="Primary"', 'Item:Semantic="Primary" Item:Padding="37"')
+    map_at = packet.index('<rdf:li rdf:parseType="Resource">', packet.index("Primary"))
+    depth = (
+        '<rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Depth" Item:Length="1000"'
+        ' Item:Padding="5"/></rdf:li>'
+    )
+    assert Xmp((packet[:map_at] + depth + packet[map_at:]).encode()).gain_map_item() == (1042, 500)
+
+
 def test_scalar_xmp_with_a_container_directory_only():
     gain_map = picture(CODES, [xmp(gain_map_xmp(UNIFORM))])
     data = picture(BASE, [xmp(primary_xmp(len(gain_map)))]) + gain_map
@@ -104,6 +130,25 @@ def test_scalar_xmp_with_a_container_directory_only():
 @pytest.mark.parametrize("metadata", [UNIFORM, PER_CHANNEL])
 def test_iso_only(metadata):
     assert_reads(with_index(picture(CODES, [iso(metadata)])), decoded(metadata), gamma=metadata.gamma)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "flags"),
+    [
+        (UNIFORM, 0x40),
+        (PER_CHANNEL, 0xC0),
+        (GainMapMetadata((0.0,) * 3, (1.0,) * 3, use_base_primaries=False), 0),
+    ],
+)
+def test_iso_is_laid_out_as_the_standard_says(metadata, flags):
+    """Annex C.2: versions, flags, headrooms, then for each channel minimum, maximum, gamma and offsets."""
+    payload = build_iso(metadata)
+    assert payload[:5] == bytes((0, 0, 0, 0, flags))
+    names = ("minimum", "maximum", "gamma", "offset_sdr", "offset_hdr")
+    channels = range(3 if flags & 0x80 else 1)
+    expected = [getattr(metadata, name)[channel] for channel in channels for name in names]
+    found = [numerator / denominator for numerator, denominator in struct.iter_unpack(">iI", payload[5:])]
+    np.testing.assert_allclose(found, [metadata.capacity_min, metadata.capacity_max, *expected], atol=1e-6)
 
 
 def test_iso_with_a_common_denominator():
@@ -129,6 +174,12 @@ def test_damaged_iso_falls_back_to_xmp():
 @pytest.mark.parametrize("error", [-70, -3, 5, 70, 10**6])
 def test_a_wrong_index_is_corrected(error):
     assert_reads(with_index(picture(CODES, [iso(UNIFORM)]), error=error), decoded(UNIFORM))
+
+
+def test_an_index_of_either_byte_order_is_read():
+    index = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIII", 0xB002, 7, 32, 26, 0)
+    index += struct.pack("<IIIHH", 0x20030000, 4000, 0, 0, 0) + struct.pack("<IIIHH", 0, 700, 3900, 0, 0)
+    assert read_mpf(index) == [(4000, 0), (700, 3900)]
 
 
 def test_no_index_at_all():
@@ -210,7 +261,8 @@ def test_apple_with_headroom_in_xmp():
 
 
 @pytest.mark.parametrize(
-    ("headroom", "gain", "stops"), [(0.5, 0.0, 1.8), (0.5, 1.0, 1.5), (1.01, 0.005, 2.65), (1.01, 1.0, 2.0)]
+    ("headroom", "gain", "stops"),
+    [(0.5, 0.0, 1.8), (0.5, 0.005, 1.7), (0.5, 1.0, 1.5), (1.01, 0.005, 2.65), (1.01, 1.0, 2.0)],
 )
 def test_apple_with_headroom_in_the_maker_note(headroom, gain, stops):
     exif = apple_exif(headroom, gain)

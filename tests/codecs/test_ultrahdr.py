@@ -151,6 +151,7 @@ def test_exiftool_finds_the_gain_map(street, tmp_path):
     path.write_bytes(street)
     tags = exiftool(path)
     assert tags["MPImage2:MPImageStart"] + tags["MPImage2:MPImageLength"] == len(street)
+    assert tags["MPImage1:MPImageType"] == 0x030000
     assert tags["XMP-Container:DirectoryItemLength"] == tags["MPImage2:MPImageLength"]
     assert "Warning" not in str(exiftool(path, "-validate").keys())
 
