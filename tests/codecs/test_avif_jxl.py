@@ -74,6 +74,10 @@ def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
     level = light_level(blobs, primaries="bt709", white_nits=203)
     at = data.index(b"clli") + 4
     assert struct.unpack_from(">HH", data, at) == (round(level.max_cll), round(level.average))
+    # BT.2020 green, blue, red and D65 in units of 0.00002; 10000 and 0.0001 nits in units of 0.0001.
+    mastering = struct.unpack_from(">8HII", data, data.index(b"mdcv") + 4)
+    assert mastering[:8] == (8500, 39850, 6550, 2300, 35400, 14600, 15635, 16450)
+    assert mastering[8:] == (100_000_000, 1)
     np.testing.assert_array_equal(decode_avif(data).hdr, decode_avif(encode_avif(blobs)).hdr)
     assert imagecodecs.avif_decode(data).shape == blobs.shape
     with Image.open(path) as image:
@@ -179,6 +183,15 @@ def test_jxl_colours_may_be_given_by_numbers():
     )
     assert header.colour.chromaticities == (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3, 0.4)
     assert header.colour.gamma == pytest.approx(2.2)
+
+
+@pytest.mark.parametrize(
+    ("number", "white"), [(1, (0.3127, 0.3290)), (10, (1 / 3, 1 / 3)), (11, (0.314, 0.351))]
+)
+def test_jxl_whites_are_those_of_the_standard(number, white):
+    """ISO/IEC 18181-1: D65, equal energy, and that of digital cinema."""
+    header = read_header(jxl_header(NO_PROFILE, *RGB, *enum(number), *BT2020, (0, 1), *enum(16)))
+    assert header.colour.chromaticities[6:] == pytest.approx(white, abs=1e-6)
 
 
 def test_jxl_in_a_container_is_found_behind_other_boxes(blobs):

@@ -49,15 +49,24 @@ def test_pq_is_tagged_and_exact():
     data = encode_png_pq(hdr, white_nits=203)
     position = data.index(b"cICP")
     assert data[position + 4 : position + 8] == bytes((9, 16, 0, 1))
-    peak, average = struct.unpack_from(">II", data, data.index(b"cLLI") + 4)
-    assert 0 < average < peak <= 100_000_000
-    assert struct.unpack_from(">8H", data, data.index(b"mDCV") + 4)[:2] == (35400, 14600)
+    # BT.2020 red, green, blue and D65 in units of 0.00002; 10000 and 0.0001 nits in units of 0.0001.
+    mastering = struct.unpack_from(">8HII", data, data.index(b"mDCV") + 4)
+    assert mastering[:8] == (35400, 14600, 8500, 39850, 6550, 2300, 15635, 16450)
+    assert mastering[8:] == (100_000_000, 1)
     assert position < data.index(b"IDAT")
     picture = decode_png(data)
     assert (picture.primaries, picture.sdr) == ("bt2020", None)
     codes = pq_codes(hdr, primaries="bt709", white_nits=203)
     again = pq_codes(picture.hdr, primaries="bt2020", white_nits=203)
     assert np.abs(again - codes).max() <= 1 / 65535
+
+
+def test_light_levels_are_in_ten_thousandths_of_a_nit():
+    """CTA-861.3: of the brightest channel; the mean is that of all pixels."""
+    hdr = np.array([[[4.0, 1.0, 0.0], [1.0, 1.0, 2.0], [0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]], np.float32)
+    data = encode_png_pq(hdr, primaries="bt2020", white_nits=100)
+    found = struct.unpack_from(">II", data, data.index(b"cLLI") + 4)
+    assert found == pytest.approx((4_000_000, 1_625_000), rel=1e-5)
 
 
 def test_pq_codes_match_the_standard():
