@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gm_core.codecs.frames import Tags, frame_picture
+from gm_core.codecs.frames import Tags, frame_codes, frame_picture
 from gm_core.codecs.signal import HLG, LINEAR, PQ, picture_of, pq_codes
 from gm_core.codecs.video_read import decode_frames, describe_video
 from gm_core.errors import ImageReadError
@@ -26,6 +26,27 @@ def test_xyz_primaries_are_those_of_the_eye():
     green = np.array([[[0.1446, 0.6780, 0.0281]]], np.float32)
     red, greenest, blue = picture_of(green, primaries=10, transfer=LINEAR).hdr[0, 0]
     assert greenest > 0.9 and abs(red) < 0.1 and abs(blue) < 0.1
+
+
+# Published as "PAL/SECAM RGB" and "SMPTE-C RGB" by Bruce Lindbloom, linear RGB to CIE XYZ under D65.
+PAL = [[0.4306, 0.3415, 0.1783], [0.2220, 0.7066, 0.0713], [0.0202, 0.1296, 0.9391]]
+SMPTE_C = [[0.3936, 0.3652, 0.1916], [0.2124, 0.7010, 0.0865], [0.0187, 0.1119, 0.9582]]
+
+
+@pytest.mark.parametrize(("primaries", "to_xyz"), [(5, PAL), (6, SMPTE_C), (7, SMPTE_C)])
+def test_primaries_of_old_television_keep_their_colours(primaries, to_xyz):
+    rgb = np.eye(3, dtype=np.float32)[None]
+    bt2020 = [[0.6370, 0.1446, 0.1689], [0.2627, 0.6780, 0.0593], [0.0, 0.0281, 1.0610]]
+    found = picture_of(rgb, primaries=primaries, transfer=LINEAR).hdr[0] @ np.transpose(bt2020)
+    np.testing.assert_allclose(found.T, to_xyz, atol=5e-4)
+
+
+@pytest.mark.parametrize(("transfer", "light"), [(4, 0.2176), (5, 0.1436), (8, 0.5), (17, 0.1800)])
+def test_plain_powers_are_those_of_the_standard(transfer, light):
+    """Half the signal: exponents 2.2 and 2.8, linear, and 52.37/48 x 0.5^2.6 of SMPTE ST 428-1."""
+    grey = picture_of(np.full((1, 1, 3), 0.5, np.float32), primaries=12, transfer=transfer)
+    assert grey.primaries == "p3"
+    np.testing.assert_allclose(grey.hdr, light, atol=1e-4)
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
@@ -62,6 +83,26 @@ def test_an_hdr_signal_without_a_matrix_is_read_with_that_of_bt2020():
     stated = frame_picture(frame, Tags(primaries=9, transfer=PQ, matrix=9, range=1))
     for tags in (Tags(9, PQ, 2, 1), Tags(2, PQ, 2, 1)):
         np.testing.assert_array_equal(frame_picture(frame, tags).hdr, stated.hdr)
+
+
+# Luma weights of H.273, table 4, in 10 bits of limited range, rounded.
+@pytest.mark.parametrize(
+    ("matrix", "red", "blue"),
+    [
+        (1, (157, 461, 736), (96, 736, 491)),
+        (5, (195, 436, 736), (114, 736, 476)),
+        (6, (195, 436, 736), (114, 736, 476)),
+        (7, (157, 460, 736), (102, 736, 487)),
+        (9, (179, 449, 736), (90, 736, 494)),
+    ],
+)
+def test_half_of_red_and_blue_in_each_matrix(matrix, red, blue):
+    for codes, rgb in ((red, (0.5, 0, 0)), (blue, (0, 0, 0.5))):
+        frame = av.VideoFrame(64, 64, "yuv444p10le")
+        for plane, code in zip(frame.planes, codes, strict=True):
+            plane.update(np.full((plane.height, plane.line_size // 2), code, "<u2"))
+        found = frame_codes(frame, Tags(1, 1, matrix, 1))
+        np.testing.assert_allclose(found[0, 0], rgb, atol=2e-3)
 
 
 def test_ycgco_is_undone():

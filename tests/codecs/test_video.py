@@ -81,12 +81,24 @@ def test_tags_and_light_levels(video):
     assert stream["pix_fmt"] == "yuv420p10le"
     for name, value in (("primaries", "bt2020"), ("transfer", "smpte2084"), ("space", "bt2020nc")):
         assert stream[f"color_{name}"] == value
-    assert stream["color_range"] == "tv"
+    assert stream["color_range"] == "tv" and stream["chroma_location"] == "topleft"
     sides = {side["side_data_type"]: side for side in frame["side_data_list"]}
     light = sides["Content light level metadata"]
     assert (light["max_content"], light["max_average"]) == (round(level.max_cll), round(level.average))
     display = sides["Mastering display metadata"]
-    peak = int.__truediv__(*map(int, display["max_luminance"].split("/")))
+    shown = {
+        name: int.__truediv__(*map(int, value.split("/"))) for name, value in display.items() if "/" in value
+    }
+    p3 = {
+        "red": (0.680, 0.320),
+        "green": (0.265, 0.690),
+        "blue": (0.150, 0.060),
+        "white_point": (0.3127, 0.3290),
+    }
+    for name, xy in p3.items():
+        assert (shown[f"{name}_x"], shown[f"{name}_y"]) == pytest.approx(xy, abs=1e-4)
+    assert shown["min_luminance"] == pytest.approx(0.0001, rel=0.4)
+    peak = shown["max_luminance"]
     assert peak == pytest.approx(max(1000, np.ceil(level.max_cll)), rel=0.01)
 
 
@@ -108,6 +120,22 @@ def test_grey_is_neutral():
     y, cb, cr = to_yuv420(codes)
     assert (y == round(876 * codes[0, 0, 0] + 64)).all()
     assert (cb == 512).all() and (cr == 512).all()
+
+
+@pytest.mark.parametrize(("rgb", "codes"), [((1, 0, 0), (294, 387, 960)), ((0, 0, 1), (116, 960, 476))])
+def test_colours_are_those_of_bt2100(rgb, codes):
+    """Table 6 and 9 of BT.2100: 10 bits, limited range."""
+    planes = to_yuv420(np.broadcast_to(np.float32(rgb), (4, 4, 3)))
+    assert all((plane == code).all() for plane, code in zip(planes, codes, strict=True))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_colour_sits_on_the_top_left_pixel(axis):
+    """A blue line between two samples gives each of them a quarter of its colour."""
+    codes = np.zeros((8, 8, 3), np.float32)
+    np.moveaxis(codes, axis, 0)[3, :, 2] = 1
+    cb = np.moveaxis(to_yuv420(codes)[1], axis, 0)
+    assert cb[:, 0].tolist() == [512, 624, 624, 512]
 
 
 def failing(frames, **options) -> str:
