@@ -73,6 +73,13 @@ def test_primaries_of_the_file_are_converted(host, saved) -> None:
     torch.testing.assert_close(converted, original, rtol=1e-4, atol=1e-4)
 
 
+def test_colours_outside_the_files_primaries_survive_their_conversion(host, saved) -> None:
+    """Red of BT.2020 in BT.709, with negative green and blue, and back."""
+    red = torch.tensor([1.660491, -0.124550, -0.018151]).expand(1, 4, 4, 3)
+    hdr = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=red), convert_to="bt2020").args[0]
+    torch.testing.assert_close(hdr[0, 0, 0], torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=1e-5)
+
+
 def test_infinite_pixels_become_the_peak_where_primaries_change(host) -> None:
     openexr = pytest.importorskip("OpenEXR")
     pixels = np.ones((8, 8, 3), np.float32)

@@ -39,7 +39,8 @@ def test_exr_layers_and_alpha(save, read) -> None:
     mask[:, :5] = 1.0
     (path,), _ = save("GMHDRSaveEXR", hdr, sdr=sdr, gain_map=gain_map, mask=mask, qmax=49.0)
     back = read(path)
-    assert back.metadata["gm.qmax"] == 49.0
+    equation = [back.metadata[f"gm.{name}"] for name in ("qmax", "gamma", "offset")]
+    assert equation == pytest.approx([49.0, 2.2, 1 / 64])
     np.testing.assert_allclose(back.sdr, sdr[0].numpy(), atol=1e-5)
     np.testing.assert_array_equal(back.gain_map, gain_map[0].numpy())
     np.testing.assert_array_equal(back.alpha, 1 - mask[0].numpy())

@@ -38,6 +38,13 @@ def test_pq_codes_follow_the_luminance_of_white(save) -> None:
 
 
 @writes_avif
+def test_avif_codes_follow_the_luminance_of_white(save) -> None:
+    hdr = grey(1000.0, white=100.0)
+    (path,), _ = save("GMHDRSaveAVIF", hdr, white_nits=100.0, bit_depth="12", lossless=True)
+    assert imagecodecs.avif_decode(path.read_bytes()) / 4095 == pytest.approx(0.7518, abs=3e-4)
+
+
+@writes_avif
 def test_avif_is_tagged_as_hdr_for_other_programs(save) -> None:
     (path,), _ = save("GMHDRSaveAVIF", hdr_picture())
     stream = ffprobe(path)["streams"][0]
