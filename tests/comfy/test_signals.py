@@ -39,3 +39,10 @@ def test_broken_values_do_not_reach_the_saver(host, space) -> None:
     signal = host.call("GMHDREncodeSignal", hdr=hdr, color_space=space).args[0]
     assert torch.isfinite(signal).all() and signal.min() >= 0 and signal.max() <= 1
     assert (signal[0, 0, 1] == 1).all() and (signal[0, 1, 0] < 1e-6).all()
+
+
+def test_pq_codes_follow_the_luminance_of_white(host) -> None:
+    """100 nits are 0.5081 of PQ (BT.2408)."""
+    white = torch.ones(1, 2, 2, 3)
+    coded = host.call("GMHDREncodeSignal", hdr=white, color_space="HDR PQ", white_nits=100.0).args[0]
+    torch.testing.assert_close(coded, torch.full_like(white, 0.5081), rtol=0, atol=1e-4)
