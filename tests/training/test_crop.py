@@ -42,6 +42,20 @@ def test_a_crop_keeps_the_shape_of_things_and_takes_all_it_can(height: int, widt
     assert crop.left >= 0 and crop.top >= 0 and crop.right <= 1 + 1e-9 and crop.bottom <= 1 + 1e-9
 
 
+def test_a_centred_crop_is_in_the_middle_and_a_drawn_one_anywhere() -> None:
+    def windows(center: bool) -> np.ndarray:
+        crops = [
+            plan_crop((64, 64), (16, 32), seed=0, number=n, center=center, flip=False) for n in range(200)
+        ] + [plan_crop((64, 64), (32, 16), seed=0, number=n, center=center, flip=False) for n in range(200)]
+        return np.array([(crop.left, crop.top) for crop in crops])
+
+    assert np.allclose(windows(True), [(0, 0.25)] * 200 + [(0.25, 0)] * 200)
+    top, left = windows(False)[:200, 1], windows(False)[200:, 0]
+    assert abs(np.corrcoef(top, left)[0, 1]) < 0.2
+    for places in (top, left):
+        assert places.min() < 0.02 and places.max() > 0.48 and abs(places.mean() - 0.25) < 0.03
+
+
 def test_half_of_the_samples_are_mirrored() -> None:
     flips = [
         plan_crop((64, 64), (32, 32), seed=0, number=n, center=True, flip=True).flip for n in range(1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -28,6 +29,24 @@ def test_the_ramp_ends_at_the_decay() -> None:
     parameter.data.fill_(1.0)
     ema.update()
     assert torch.allclose(ema.shadow["w"], torch.tensor([0.1]))
+
+
+def test_it_is_kept_in_float32_and_continues_from_what_was_saved() -> None:
+    parameter = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    ema = ExponentialMovingAverage({"w": parameter}, decay=0.9999)
+    # In bfloat16 so small a step would be lost.
+    ema.load({"w": torch.tensor([0.9])}, 10**6)
+    ema.update()
+    assert torch.allclose(ema.shadow["w"], torch.tensor([0.90001]), atol=1e-7) and ema.updates == 10**6 + 1
+
+
+def test_the_weights_come_back_when_validation_fails() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    ema = ExponentialMovingAverage({"w": parameter}, decay=0.9)
+    parameter.data.fill_(1.0)
+    with pytest.raises(OSError, match="disk"), ema.swapped_in():
+        raise OSError("disk")
+    assert parameter.item() == 1
 
 
 def test_swapping_in_gives_the_weights_back_bit_exact() -> None:

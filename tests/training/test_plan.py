@@ -38,6 +38,28 @@ def test_a_step_does_not_depend_on_the_steps_before() -> None:
     assert fresh.batch(17) == used.batch(17)
 
 
+def test_a_bucket_smaller_than_a_batch_is_repeated_evenly() -> None:
+    plan = SamplingPlan([SQUARE] * 3, 8, seed=0)
+    assert plan.steps_per_epoch == 1
+    assert sorted(Counter(draw.index for draw in plan.batch(0)).values()) == [2, 3, 3]
+
+
+def test_every_epoch_mixes_rows_and_buckets_anew_and_no_number_comes_again() -> None:
+    sizes = [(64, 64)] * 20 + [(64, 96)] * 20
+    plan, other = SamplingPlan(sizes, 4, seed=0), SamplingPlan(sizes, 4, seed=1)
+    epochs = [
+        [draw for step in range(10) for draw in p.batch(10 * e + step)]
+        for p, e in ((plan, 0), (plan, 1), (other, 0))
+    ]
+    assert [draw.number for draw in epochs[0] + epochs[1]] == list(range(80))
+    for seen in ([draw.index for draw in epoch] for epoch in epochs):
+        assert sorted(seen) == list(range(40))
+        # Neither rows within a bucket nor the buckets' batches are in the order of the data.
+        assert [i for i in seen if i < 20] != list(range(20)) and max(seen[:20]) >= 20 > min(seen[20:])
+    rows = [[draw.index for draw in epoch] for epoch in epochs]
+    assert rows[0] != rows[1] and rows[0] != rows[2]
+
+
 @given(world=st.sampled_from([1, 2, 4]), start=st.integers(0, 5))
 def test_processes_share_a_global_batch(world: int, start: int) -> None:
     plan = SamplingPlan([SQUARE] * 50, 8, seed=1)
