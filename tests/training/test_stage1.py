@@ -27,7 +27,7 @@ from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae, trainable_count
 from training.data.plan import Draw
 from training.data.rows import Row
-from training.data.samples import CropRule, load_photo
+from training.data.samples import CropRule, Photo, load_photo
 from training.errors import ConfigError, RejectedSample
 from training.stage1.adapter import (
     FILE,
@@ -46,7 +46,7 @@ from training.stage1.losses import (
     supervised_loss,
     vgg_features,
 )
-from training.stage1.model import Stage1Model
+from training.stage1.model import Explained, Stage1Model
 from training.stage1.trainer import Stage1Task, draw_changes, run
 from training.tiny import tiny_vae
 
@@ -343,6 +343,15 @@ def test_the_logged_terms_add_up_to_the_loss(
     expected = line["reconstruction_loss"] + sum(w * p for w, p in zip(weights.values(), parts, strict=True))
     assert line["loss"] == pytest.approx(expected, rel=1e-5)
     assert all(abs(weight * part) > 1e-3 for weight, part in zip(weights.values(), parts, strict=True))
+
+
+def test_ground_truth_beyond_the_peak_counts_as_the_peak(stage1: Callable[..., Any]) -> None:
+    task = Stage1Task(stage1(qmax=7.0, adversarial_weight=0.0), Accelerator())
+    dark, peak = torch.zeros(3, 32, 32), torch.full((3, 32, 32), 8.0)
+    explained = Explained(picture(), torch.stack([dark, peak]), picture())
+    photos = [Photo(0, picture()[0], None), Photo(1, picture()[1], 50 * peak)]
+    _, values = task.generator_loss(explained, picture(), photos, playing=False)
+    assert values["supervised_loss"] == pytest.approx(0, abs=1e-6)
 
 
 def test_the_generator_wants_high_scores(stage1: Callable[..., Any], fresh_accelerator: None) -> None:

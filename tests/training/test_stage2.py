@@ -22,6 +22,7 @@ from training.data.rows import Row
 from training.data.samples import Triple
 from training.errors import ConfigError
 from training.gm_unet import widen
+from training.random_streams import normal
 from training.stage1.validation import load_pictures
 from training.stage2.latents import LatentEncoder
 from training.stage2.objective import Noise, denoising_loss, draw_noise
@@ -169,8 +170,12 @@ def test_latents_are_scaled_means_or_seeded_samples(base: Path) -> None:
     pixels = torch.stack([item.pixels[0] for item in batch])  # type: ignore[index]
     expected = vae.encode(pixels * 2 - 1).latent_dist.mean * 0.18215
     assert torch.allclose(sdr, expected, atol=1e-6) and gain_map.shape == (2, 4, 4, 4)
-    sampled = [encoder(vae, sample=True)(batch, CPU)[0] for _ in range(2)]
-    assert torch.equal(*sampled) and not torch.equal(sampled[0], sdr)
+    for position, name in enumerate(("sdr", "gain_map")):
+        pixels = torch.stack([item.pixels[position] for item in batch])  # type: ignore[index]
+        posterior = vae.encode(pixels * 2 - 1).latent_dist
+        noise = normal(0, f"posterior {name}", [3, 9], (4, 4, 4))
+        sampled = encoder(vae, sample=True)(batch, CPU)[position]
+        assert torch.allclose(sampled, (posterior.mean + posterior.std * noise) * 0.18215, atol=1e-6)
 
 
 def test_the_cache_is_invalidated_by_another_vae_and_by_another_meaning(base: Path, tmp_path: Path) -> None:
