@@ -13,11 +13,11 @@ from benchmarks.figures import Figure, at_least, at_most, exact
 from gm_core.codecs import gain_map_fit
 from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.gain_map_metadata import GainMapMetadata
-from gm_core.codecs.hdrgm_xmp import Xmp
+from gm_core.codecs.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
 from gm_core.codecs.icc import srgb_table
 from gm_core.codecs.iso21496 import read_iso
 from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
-from tests.codecs import test_other_writers as others
+from tests.codecs import other_writers as others
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, libultrahdr
 from tests.codecs.scenes import PHOTOS, SYNTHETIC, Case, case, cases, pq_psnr, relative_p99
@@ -128,8 +128,8 @@ def _structure(folder: Path) -> Iterator[Figure]:
 def _other_writers() -> Iterator[Figure]:
     uniform, per_channel = others.UNIFORM, others.PER_CHANNEL
     adobe = others.picture(others.CODES, [others.xmp(others.adobe_xmp(per_channel))])
-    google = others.picture(others.CODES, [others.xmp(others.gain_map_xmp(uniform))])
-    directory = others.picture(others.BASE, [others.xmp(others.primary_xmp(len(google)))]) + google
+    google = others.picture(others.CODES, [others.xmp(gain_map_xmp(uniform))])
+    directory = others.picture(others.BASE, [others.xmp(primary_xmp(len(google)))]) + google
     layouts = {
         "Adobe lists": (others.with_index(adobe), per_channel),
         "Google directory": (directory, uniform),

@@ -13,8 +13,8 @@ from gm_core.codecs.avif import encode_avif
 from gm_core.codecs.png import encode_png_pq
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
 from tests.codecs.chromium import Chromium, find_chromium
+from tests.codecs.other_writers import APPLE_XMP, CODES, apple_exif, picture, with_index, xmp
 from tests.codecs.scenes import case, pq_psnr
-from tests.codecs.test_other_writers import APPLE_XMP, CODES, apple_exif, picture, with_index, xmp
 from tests.marks import writes_avif
 
 pytestmark = [
