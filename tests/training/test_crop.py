@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.data.crop import apply_crop, bucket_sizes, nearest_bucket, plan_crop
+from training.data.crop import Crop, apply_crop, bucket_sizes, nearest_bucket, plan_crop
 
 SIDES = st.integers(40, 90)
 
@@ -54,6 +56,27 @@ def test_a_centred_crop_is_in_the_middle_and_a_drawn_one_anywhere() -> None:
     assert abs(np.corrcoef(top, left)[0, 1]) < 0.2
     for places in (top, left):
         assert places.min() < 0.02 and places.max() > 0.48 and abs(places.mean() - 0.25) < 0.03
+
+
+def test_a_crop_is_cut_between_pixels_and_resized_without_overshoot() -> None:
+    crop = Crop(0.13, 0.07, 0.63, 0.57, (10, 10))
+    places = (np.arange(10) + 0.5) / 10 * 0.5
+    found = apply_crop(ramp(40, 40), crop).numpy()
+    assert np.allclose(found[0], 0.13 + places, atol=1e-5)
+    assert np.allclose(found[1], (0.07 + places)[:, None], atol=1e-5)
+    halves = Image.fromarray(np.repeat(np.uint8([[[0] * 3] * 20 + [[255] * 3] * 20]), 40, axis=0))
+    edge = apply_crop(np.asarray(halves, np.float32) / 255, crop)
+    assert edge.min() == 0 and edge.max() == 1 and apply_crop(halves, crop).max() == 1
+
+
+def test_whatever_changes_a_crop_changes_its_label_and_the_seed_its_place() -> None:
+    crop = Crop(0.1, 0.2, 0.5, 0.6, (32, 32))
+    changes = [{"left": 0.0}, {"top": 0.0}, {"right": 1.0}, {"bottom": 1.0}, {"size": (8, 8)}, {"flip": True}]
+    assert len({crop.label(), *(replace(crop, **change).label() for change in changes)}) == 7
+    drawn = {
+        plan_crop((64, 96), (32, 32), seed=seed, number=0, center=False, flip=False).left for seed in range(4)
+    }
+    assert len(drawn) == 4
 
 
 def test_half_of_the_samples_are_mirrored() -> None:
