@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,8 @@ def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_pat
     )
     state = json.loads((tmp_path / "run" / "checkpoint-00000005" / "state.json").read_text())
     assert state["samples_seen"] == 10
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 5]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +226,16 @@ def test_a_nan_is_left_out_under_the_skip_policy(
     assert [line["skipped_steps"] for line in values] == [0, 1, 1, 1]
     assert values[1]["loss"] is None and None not in values[2].values()
     assert all(torch.isfinite(value.float()).all() for value in weights_of(tmp_path / "run").values())
+
+
+@pytest.mark.parametrize("poisoned, stops", [({0, 2}, False), ({1, 2}, True)])
+def test_only_bad_steps_in_a_row_stop_a_run_that_skips_them(
+    configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, poisoned: set[int], stops: bool
+) -> None:
+    PoisonedLoss(monkeypatch, poisoned)
+    config = configs["stage2"](output_dir=tmp_path / "run", on_nonfinite="skip", max_nonfinite_steps=1)
+    with pytest.raises(NonFiniteLossError, match="step 2.*2 in a row") if stops else nullcontext():
+        run_stage2(config)
 
 
 @pytest.mark.parametrize("command", ["stage1", "stage2"])
