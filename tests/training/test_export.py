@@ -165,6 +165,20 @@ def test_vae_files_say_what_their_maps_mean_where_the_adapter_does(
             assert read_tensors(output / file)[1]["gmhdr.vae_output"] == "sigmoid"
 
 
+def test_averages_are_preferred_and_files_have_the_dtype_that_was_asked_for(
+    exported: Path, configure: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    stages = {"stage1": exported / "stage1", "stage2": exported / "stage2"}
+    run(configure("export", output_dir=tmp_path, pretrained_model_name_or_path=base, **stages))
+    last = "checkpoint-00000002"
+    average = load_file(exported / "stage2" / last / "unet_ema" / WEIGHTS)
+    found = unet_keys.to_diffusers(load_file(tmp_path / "gm_unet.safetensors"))
+    assert torch.equal(found["conv_in.weight"], average["conv_in.weight"].half())
+    average = load_file(exported / "stage1" / last / "vae_adapter_ema" / FILE)
+    lora = load_file(tmp_path / "gm_vae_lora.safetensors")
+    assert all(torch.equal(lora[name], value) for name, value in average.items())
+
+
 def test_overflowing_weights_are_refused(exported: Path, configure: Callable[..., Any]) -> None:
     file = exported / "stage2" / "checkpoint-00000002" / "unet" / WEIGHTS
     tensors, metadata = read_tensors(file)
