@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
@@ -173,6 +174,13 @@ def test_extreme_sizes(save, read) -> None:
                 if path.suffix in (".png", ".jpg")
                 else path.is_file()
             )
+
+
+def test_ultra_hdr_stores_the_gain_map_at_its_scale(save) -> None:
+    (path,), _ = save("GMHDRSaveUltraHDR", hdr_picture(), gain_map_scale="2")
+    data = path.read_bytes()
+    with Image.open(io.BytesIO(data[data.rindex(b"\xff\xd8\xff") :])) as gain_map:
+        assert gain_map.size == (20, 12)
 
 
 def test_ultra_hdr_presets_are_the_codecs(host, save) -> None:

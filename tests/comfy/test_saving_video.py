@@ -65,6 +65,20 @@ def test_luma_of_sdr_white_as_pyav_decodes_it(save_video) -> None:
     assert luma == pytest.approx(64 + 876 * 0.5806, abs=2)
 
 
+def test_luma_follows_the_luminance_of_white(save_video) -> None:
+    """100 nits are 0.5081 of PQ (BT.2408)."""
+    path, _ = save_video(torch.ones(1, 64, 64, 3), white_nits=100.0)
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+    assert np.frombuffer(frame.planes[0], "<u2")[:64] == pytest.approx(64 + 876 * 0.5081, abs=2)
+
+
+def test_a_larger_crf_makes_a_smaller_file(save_video) -> None:
+    noise = torch.rand(2, 256, 256, 3, generator=torch.Generator().manual_seed(0))
+    fine, coarse = (save_video(noise, crf=crf)[0].stat().st_size for crf in (5, 45))
+    assert coarse < 0.5 * fine
+
+
 def test_the_browser_is_told_that_it_moves(host) -> None:
     assert host.call("GMHDRSaveVideo", hdr=frames(1)).ui["animated"] == (True,)
 
