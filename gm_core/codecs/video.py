@@ -13,6 +13,7 @@ from ..color import PRIMARIES
 from ..errors import ImageWriteError
 from .image import check_choice, check_hdr
 from .libraries import library
+from .priorities import ordinary_priority
 from .signal import BT2020, BT2020_NCL, PQ, LightLevel, light_level, pq_codes
 
 # SMPTE ST 2086 of the usual grading display: P3 within BT.2020, 0.0001 to 1000 cd/m2, more where needed.
@@ -78,6 +79,8 @@ def encode_hdr10(
             )
             if count <= _NEVER_REORDERED:
                 stream.codec_context.max_b_frames = 0
+            with ordinary_priority():
+                stream.codec_context.open()
             for index, picture in enumerate(_checked(frames, size)):
                 codes = pq_codes(picture, primaries=primaries, white_nits=white_nits)
                 container.mux(stream.encode(_frame(av, codes, index)))

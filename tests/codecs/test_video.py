@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -136,6 +138,22 @@ def test_colour_sits_on_the_top_left_pixel(axis):
     np.moveaxis(codes, axis, 0)[3, :, 2] = 1
     cb = np.moveaxis(to_yuv420(codes)[1], axis, 0)
     assert cb[:, 0].tolist() == [512, 624, 624, 512]
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_FIFO"), reason="only Linux has real-time priorities")
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_encoding_leaves_no_real_time_threads(codec, tmp_path):
+    """SVT-AV1 asks for them where it may, as root; programs started later would inherit that."""
+    seen = set()
+
+    def progress(_: int) -> None:
+        seen.update(os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task"))
+
+    frames = [np.zeros((64, 64, 3), np.float32)] * 3
+    with (tmp_path / "video.mp4").open("w+b") as file:
+        encode_hdr10(file, lambda: iter(frames), codec=codec, progress=progress)
+    assert not seen & {os.SCHED_FIFO, os.SCHED_RR}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 def failing(frames, **options) -> str:
