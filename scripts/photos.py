@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
+from gm_core.codecs.signal import HLG, PQ
+
 HEIC = {".heic", ".heif"}
 """Photos of phones, which Pillow cannot read: they are named, not left out in silence."""
 SUFFIXES = HEIC | {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -21,7 +23,6 @@ RESULT_MARK = b"GMHDRMerge"
 HEADER_BYTES = 1 << 16
 CURVE_TAGS = {"PNG": (b"cICP", slice(1, 2)), "AVIF": (b"colrnclx", slice(2, 4))}
 """Where a file tells of its tone curve: after this tag, in these bytes."""
-PQ, HLG = 16, 18
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
