@@ -17,32 +17,63 @@ from .statistics import STATISTICS
 
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
-HIGHLIGHTS = "highlights."
-"""Among those, the tensors of its HighlightNet start with this."""
+HIGHLIGHTS, PHONES = "highlights.", "phones."
+"""Among those, the tensors of its HighlightNet and of its PhoneNet start with these."""
+JUDGE_WIDTH = 64
+
+
+def curve_layers(width: int, dropout: float) -> nn.Sequential:
+    """Standardised statistics `[B,STATISTICS]` to both curves' stops `[B,2 KNOTS]`."""
+    return nn.Sequential(
+        nn.Linear(STATISTICS, width),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, 2 * KNOTS),
+    )
+
+
+class PhoneNet(nn.Module):
+    """For pictures that came from their HDR picture by one gain a pixel, as phones make them.
+
+    Hues are kept, so no channel tells of another and the picture looks as if nothing had been done to it.
+    What is left is habit: what phones do to scenes of such a range. One net for all cameras forgets the
+    others over it, so this is one of its own, beside a judge who says how much of it to believe.
+    """
+
+    def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = curve_layers(width, dropout)
+        self.judge = nn.Sequential(
+            nn.Linear(STATISTICS, JUDGE_WIDTH), nn.GELU(), nn.Dropout(2 * dropout), nn.Linear(JUDGE_WIDTH, 1)
+        )
+
+    def forward(self, standardised: Tensor, stops: Tensor) -> Tensor:
+        """Stops `[B,2 KNOTS]` that are the more its own and the less those given, the more like a phone's
+        picture the statistics `[B,STATISTICS]` are.
+        """
+        return torch.lerp(stops, self.layers(standardised), torch.sigmoid(self.judge(standardised)))
 
 
 class ToneNet(nn.Module):
     """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side.
-    With it travels the net that judges clipped areas, of which curves know nothing, if a model has one.
+    With it travel, if a model has them, the net that knows phones, and the net that judges clipped areas, of
+    which curves know nothing.
     """
 
     mean: Tensor
     scale: Tensor
+    phones: PhoneNet | None
     highlights: HighlightNet | None
 
     def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(STATISTICS))
         self.register_buffer("scale", torch.ones(STATISTICS))
-        self.layers = nn.Sequential(
-            nn.Linear(STATISTICS, width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, 2 * KNOTS),
-        )
+        self.layers = curve_layers(width, dropout)
+        self.phones = None
         self.highlights = None
 
     @classmethod
@@ -55,8 +86,9 @@ class ToneNet(nn.Module):
     @classmethod
     def from_weights(cls, weights: dict[str, Tensor], name: str) -> ToneNet:
         """From its own tensors, `PREFIX` removed; raises ModelFileError when they do not fit."""
-        first = weights.get("layers.0.weight")
-        net = cls(width=len(first) if first is not None else 256)
+        net = cls(width=_width(weights))
+        if any(key.startswith(PHONES) for key in weights):
+            net.phones = PhoneNet(width=_width(weights, PHONES))
         if any(key.startswith(HIGHLIGHTS) for key in weights):
             net.highlights = HighlightNet()
         try:
@@ -69,4 +101,13 @@ class ToneNet(nn.Module):
 
     def forward(self, statistics: Tensor) -> ToneCurves:
         """`[B,STATISTICS]` to curves."""
-        return ToneCurves(*self.layers((statistics - self.mean) / self.scale).split(KNOTS, dim=1))
+        standardised = (statistics - self.mean) / self.scale
+        stops = self.layers(standardised)
+        if self.phones is not None:
+            stops = self.phones(standardised, stops)
+        return ToneCurves(*stops.split(KNOTS, dim=1))
+
+
+def _width(weights: dict[str, Tensor], prefix: str = "") -> int:
+    first = weights.get(prefix + "layers.0.weight")
+    return len(first) if first is not None else 256

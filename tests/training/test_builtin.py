@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from gm_core.color import srgb_to_linear
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
+from gm_core.tone.curves import KNOTS
 from gm_core.tone.highlights import CLUES
 from gm_core.tone.net import ToneNet
 from gm_core.tone.statistics import STATISTICS
@@ -32,6 +33,7 @@ from training.builtin import (
     samples,
     tone_curves,
     train_highlights,
+    train_phones,
     train_tone,
     validation,
 )
@@ -40,10 +42,10 @@ from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.expansion import bt2446_a
 from training.builtin.panoramas import View, render_view
 from training.builtin.pipeline import BuiltinModel
-from training.builtin.validation_renderings import PHONES, phone_pictures
+from training.builtin.validation_renderings import GAIN_MAPS, PHONES, gain_mapped_pictures, phone_pictures
 
 RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "builtin_model.sh"
-RENDERINGS = ["clip", "log", "curve", "camera", "smooth", "phone"]
+RENDERINGS = ["clip", "log", "curve", "camera", "smooth", "phone", "gain map"]
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +82,15 @@ def test_every_camera_curve_rises_and_stays_in_range(make_curve, seed):
     codes = make_curve(rng, hdr)(light)
     assert (np.diff(codes) >= -1e-9).all()
     assert codes.min() >= 0 and codes.max() <= 1 + 1e-9
+
+
+@given(seed=st.integers(0, 10_000))
+def test_a_gain_that_rises_evenly_leaves_some_contrast_everywhere(seed):
+    rng = np.random.default_rng(seed)
+    stops = np.linspace(-12, 6, 200)
+    toned = np.log2(tone_curves.even_rise(rng, 2 ** rng.normal(-1, 2, (8, 8, 3)))(2**stops))
+    slope = np.diff(toned) / np.diff(stops)
+    assert slope.min() > 0.99 - tone_curves.STEEPEST and slope.max() < 1.01
 
 
 @given(stops=st.floats(-4, 4))
@@ -168,6 +179,50 @@ def test_an_average_of_nets_answers_with_the_mean_of_their_answers():
     assert torch.allclose(train_tone.average_of(nets).eval()(statistics).by_channel, wanted, atol=1e-5)
 
 
+def test_a_wide_net_falls_into_the_nets_it_was_made_of():
+    torch.manual_seed(0)
+    nets, statistics = [ToneNet(width=8).eval() for _ in range(3)], torch.randn(5, STATISTICS)
+    with torch.no_grad():  # Of the last biases only the mean is left.
+        for net in nets:
+            train_tone.linear_layers(net)[-1].bias.zero_()
+    for part, net in zip(train_tone.parts_of(train_tone.average_of(nets), 3), nets, strict=True):
+        assert torch.allclose(part.eval()(statistics).by_channel, net(statistics).by_channel, atol=1e-5)
+
+
+def tone_rows_of(statistics: torch.Tensor, stops: float) -> cache.Rows:
+    """Samples whose highlights gain `stops`."""
+    sdr = torch.rand(len(statistics), 3, 1, train_tone.PIXELS)
+    gain_map = torch.from_numpy(samples.code_gain((stops * (sdr > 0.7)).float().numpy()))
+    return {
+        "statistics": statistics,
+        "sdr": (sdr * 255).to(torch.uint8),
+        "gain_map": (gain_map * 255).to(torch.uint8),
+    }
+
+
+def test_the_judge_learns_whose_pictures_are_phones():
+    """The phone's net says two stops, the other none; the first statistic tells who is right."""
+    torch.manual_seed(0)
+    statistics = torch.randn(2, 64, STATISTICS)
+    statistics[0, :, 0], statistics[1, :, 0] = 3, -3
+    net = train_tone.new_net(statistics.flatten(0, 1), width=8)
+    answers = train_tone.new_net(statistics.flatten(0, 1), width=8)
+    with torch.no_grad():
+        train_tone.linear_layers(answers)[-1].bias[KNOTS + KNOTS * 3 // 4 :] = 2
+    net.phones = train_phones.phone_net(answers)
+    phones, others = (tone_rows_of(part, stops) for part, stops in zip(statistics, (2, 0), strict=True))
+    train_phones.fit_judge(net, phones, others, minutes=0.02, lr=0.01)
+    before = 2 * torch.sigmoid(torch.tensor(train_phones.SELDOM))
+    believed = [net(rows["statistics"]).by_largest[:, -1].mean() for rows in (phones, others)]
+    assert believed[1] < before < believed[0]
+
+
+def test_the_judge_sees_pictures_that_no_net_learned():
+    rows = {"sdr": torch.arange(10), "gain_map": torch.arange(10)}
+    learned, unseen = train_phones.split(rows, 0.2)
+    assert learned["sdr"].tolist() == list(range(8)) and unseen["gain_map"].tolist() == [8, 9]
+
+
 def pictures_of(sdr: torch.Tensor, stops: torch.Tensor) -> cache.Rows:
     """SDR pictures `[N,3,128,128]` and their gain as a shard holds them."""
     coded = torch.from_numpy(samples.code_gain(stops.numpy()))
@@ -204,7 +259,7 @@ def test_stops_beyond_displays_count_less():
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     sizes = {"SHARDS": "1", "SHARD_SIZE": "4", "DECODER_STEPS": "2"}
-    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "HIGHLIGHTS", "AUTOENCODER")}
+    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "PHONES", "HIGHLIGHTS", "AUTOENCODER")}
     subprocess.run(
         ["sh", RECIPE, folder, tmp_path / "no photos", folder, tmp_path],
         cwd=RECIPE.parents[2],
@@ -212,7 +267,8 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
         check=True,
     )
     model = BuiltinModel.load(tmp_path / "weights")
-    assert model.tone_net is not None and model.tone_net.highlights is not None
+    assert model.tone_net is not None
+    assert model.tone_net.phones is not None and model.tone_net.highlights is not None
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
     assert hdr.shape == (1, 3, 70, 90)
     assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33
@@ -282,6 +338,17 @@ def test_a_folder_without_samples_is_named(command, needed, tmp_path):
     other = [needed, str(tmp_path)] if needed else []
     with pytest.raises(FileNotFoundError, match="run training.builtin.cache first"):
         command(["--pictures", str(tmp_path), *other, "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("variant", GAIN_MAPS, ids=lambda variant: variant[-1])
+def test_one_gain_a_pixel_leads_from_a_gain_mapped_picture_to_its_hdr(variant):
+    hdr = np.exp(np.random.default_rng(0).uniform(-5, 3, (64, 64, 3))).astype(np.float32)
+    sdr, own = gain_mapped_pictures(hdr, *variant)
+    light = srgb_to_linear(torch.from_numpy(sdr)).numpy()
+    gain = (own / light)[(light.max(axis=-1) < 0.99) & (light.min(axis=-1) > 1e-3)]
+    assert own.max() <= variant[0]
+    np.testing.assert_allclose(gain, gain[:, :1].repeat(3, axis=1), rtol=1e-3)
+    assert gain.max() / gain.min() == pytest.approx(2 ** variant[1], rel=0.5)
 
 
 def test_a_phone_gives_dark_tones_no_gain():

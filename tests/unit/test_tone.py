@@ -8,7 +8,7 @@ from gm_core.errors import GainMapError, ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.tone.apply import full_size_map, tone_consensus
 from gm_core.tone.curves import KNOTS, ToneCurves, fit_curves
-from gm_core.tone.net import ToneNet
+from gm_core.tone.net import PhoneNet, ToneNet
 from gm_core.tone.statistics import STATISTICS, picture_statistics
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
@@ -23,6 +23,15 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 def random_net(seed: int = 0) -> ToneNet:
     torch.manual_seed(seed)
     return ToneNet(width=16).eval().requires_grad_(False)
+
+
+def net_with_phones(verdict: float) -> ToneNet:
+    """A net with one for phones, whose judge always gives the same verdict."""
+    net = random_net()
+    net.phones = PhoneNet(width=16).eval().requires_grad_(False)
+    net.phones.judge[-1].weight.zero_()
+    net.phones.judge[-1].bias.fill_(verdict)
+    return net
 
 
 def curves(seed: int) -> ToneCurves:
@@ -123,6 +132,23 @@ def test_weights_come_back_as_the_same_net():
     net, statistics = random_net(), picture_statistics(picture(50, 50))
     again = ToneNet.from_weights(net.state_dict(), "model.safetensors")
     assert_close(again(statistics).by_channel, net(statistics).by_channel)
+
+
+def test_the_judge_says_how_much_of_the_phones_net_to_believe():
+    statistics = picture_statistics(picture(50, 50))
+    never, always, half = (net_with_phones(verdict) for verdict in (-30.0, 30.0, 0.0))
+    phones = always.phones
+    assert phones is not None
+    own = phones.layers(statistics).split(KNOTS, dim=1)
+    assert_close(never(statistics).by_channel, random_net()(statistics).by_channel)
+    assert_close([always(statistics).by_channel, always(statistics).by_largest], list(own))
+    assert_close(half(statistics).by_largest, (never(statistics).by_largest + own[1]) / 2)
+
+
+def test_the_phones_net_travels_with_the_tone_net():
+    net, statistics = net_with_phones(1.0), picture_statistics(picture(50, 50))
+    again = ToneNet.from_weights(net.state_dict(), "model.safetensors")
+    assert_close(again(statistics).by_largest, net(statistics).by_largest)
 
 
 def test_wrong_weights_are_refused_by_file_name():

@@ -18,6 +18,7 @@ from .tone_curves import (
     Curve,
     clip_curve,
     encoding,
+    even_rise,
     rolled_off,
     shoulder,
     shoulder_curve,
@@ -132,7 +133,8 @@ def gain_mapped(rng: np.random.Generator, hdr: Array) -> Array:
     own, around = in_stops(level), stops_around(level, radius=int(rng.uniform(0.01, 0.12) * hdr.shape[1]) + 1)
     share = np.clip(rng.uniform(-0.8, 1.8), 0, 1)
     level = np.exp2(own + share * (around - own))[..., None]
-    return hdr * shoulder(rng, hdr)(level) / level
+    tone = (even_rise if rng.random() < 0.5 else shoulder)(rng, hdr)
+    return hdr * tone(level) / level
 
 
 def phone_sdr(rng: np.random.Generator, hdr: Array) -> Array:
@@ -142,8 +144,13 @@ def phone_sdr(rng: np.random.Generator, hdr: Array) -> Array:
         return render_sdr(rng, hdr)
     seen = local_compression(rng, hdr) if rng.random() < 0.4 else hdr
     if kind < 0.7:
-        return finish(rng, encoding(rng)(gain_mapped(rng, seen)))
+        return hue_kept_sdr(rng, seen)
     return finish(rng, apply_curve(rng, seen, shoulder_curve(rng, seen), coupled=0.7))
+
+
+def hue_kept_sdr(rng: np.random.Generator, hdr: Array) -> Array:
+    """One from which a grey gain map leads back to `hdr`."""
+    return finish(rng, encoding(rng)(gain_mapped(rng, hdr)))
 
 
 def render_sdr(rng: np.random.Generator, hdr: Array, *, plain: float = 0.0) -> Array:

@@ -4,7 +4,7 @@ truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from .rendering import (
     expose,
     expose_plainly,
     graded,
+    hue_kept_sdr,
+    local_compression,
     log_gain,
     optics,
     phone_sdr,
@@ -37,6 +39,8 @@ compressed one; and of those the least share that keep their tones as they are.
 """
 DRAWN_SHARE, PHONE_SHARE = 0.04, 0.18
 """Share of samples that are drawn, and of those that a phone made."""
+NOT_BY_PHONES = {"drawn": 0.05, "plain": 0.15}
+"""Shares of samples with nothing to gain among those of phones that keep hues: they look alike."""
 PRINTED_SHARE, PLAIN_PRINTED_SHARE = 0.06, 0.3
 """Share of scenes with a printed sheet in them, and of scenes of little range."""
 SCENE_SIDE, KEPT_SIDE = 256, 128
@@ -194,6 +198,25 @@ def plain_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
 def phone_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
     hdr = graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
     return damaged_sample(rng, phone_sdr(rng, hdr), hdr)
+
+
+def hue_kept_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
+    """One of a phone that keeps hues, or of something that is easily taken for it."""
+    kind = rng.random()
+    if kind < NOT_BY_PHONES["drawn"]:
+        return drawn_sample(rng)
+    if kind < sum(NOT_BY_PHONES.values()):
+        return plain_sample(rng, scenes)
+    hdr = graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
+    seen = local_compression(rng, hdr) if rng.random() < 0.25 else hdr
+    return damaged_sample(rng, hue_kept_sdr(rng, seen), hdr)
+
+
+KINDS: dict[str, Callable[[np.random.Generator, Scenes], Sample]] = {
+    "all": make_sample,
+    "phones": hue_kept_sample,
+}
+"""What a cache may hold: samples of all cameras, or those of `hue_kept_sample`."""
 
 
 def damaged_sample(rng: np.random.Generator, sdr: Array, hdr: Array) -> Sample:

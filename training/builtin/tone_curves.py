@@ -17,6 +17,8 @@ Curve = Callable[[Array], Array]
 
 HDR_PEAK = 100.0
 """The brightest light of any scene, 1.0 = white."""
+STEEPEST = 0.85
+"""Share of a stop that gain takes of it at most: 1 would leave no contrast."""
 
 
 def srgb_encode(linear: Array) -> Array:
@@ -137,6 +139,18 @@ def shoulder(rng: np.random.Generator, hdr: Array) -> Curve:
     knee, top = rng.uniform(0.1, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
     bend = 2 ** rng.uniform(-1, 5)
     return lambda x: log_shoulder(x, knee, top, bend)
+
+
+def even_rise(rng: np.random.Generator, hdr: Array) -> Curve:
+    """To linear display light: gain that grows evenly with every stop, from the dark tones or the mid-tones
+    up to the picture's maximum, which becomes about white.
+    """
+    top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
+    most, bend = rng.uniform(0.4, 3.0), rng.uniform(1.0, 1.5)
+    stops = max(rng.uniform(2.5, 10.0), most * bend / STEEPEST)
+    white = top * 2 ** (rng.uniform(-0.2, 0.1) - most)
+    rise = lambda x: most * np.clip(np.log2(np.maximum(x / top, 2.0**-16)) / stops + 1, 0, 1) ** bend  # noqa: E731
+    return lambda x: x * np.exp2(-rise(x)) / white
 
 
 def shoulder_curve(rng: np.random.Generator, hdr: Array) -> Curve:

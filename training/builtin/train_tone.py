@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 PIXELS = 768
 """Pixels looked at of each sample; its statistics are of all of them."""
 ANCHOR_WEIGHT = 1.0
-STATISTICS_NOISE = 0.3
+STATISTICS_NOISE, DROPOUT = 0.3, 0.1
 
 
 def tone_rows(pictures: Rows) -> Rows:
@@ -34,6 +34,11 @@ def tone_rows(pictures: Rows) -> Rows:
     return {"statistics": pictures["statistics"], **pixels}
 
 
+def load_tone_rows(folder: Path) -> Rows:
+    """`tone_rows` of all shards of a folder that `training.builtin.cache` wrote."""
+    return join([tone_rows(load_file(path)) for path in shard_files(folder)])
+
+
 def anchor_error(sdr: Tensor, gain: Tensor) -> Tensor:
     """Stops by which the mid-tones gain or lose on average; the loss ignores exposure, users do not."""
     weight = torch.exp(-0.5 * ((sdr.mean(dim=1, keepdim=True) - 0.45) / 0.18) ** 2) + 1e-3
@@ -42,7 +47,7 @@ def anchor_error(sdr: Tensor, gain: Tensor) -> Tensor:
 
 def new_net(statistics: Tensor, *, width: int) -> ToneNet:
     """A net that standardises by these statistics and starts at "no gain"."""
-    net = ToneNet(width=width, dropout=0.1)
+    net = ToneNet(width=width, dropout=DROPOUT)
     net.mean, net.scale = statistics.mean(dim=0), statistics.std(dim=0) + 0.05
     for parameter in net.layers[-1].parameters():
         torch.nn.init.zeros_(parameter)
@@ -101,6 +106,25 @@ def average_of(nets: list[ToneNet]) -> ToneNet:
     return wide
 
 
+def parts_of(wide: ToneNet, count: int) -> list[ToneNet]:
+    """The nets that `average_of` made a wide one of, with dropout for further training."""
+    width = linear_layers(wide)[0].out_features // count
+    parts = []
+    for part in (slice(start, start + width) for start in range(0, count * width, width)):
+        net = ToneNet(width=width, dropout=DROPOUT)
+        net.mean, net.scale = wide.mean, wide.scale
+        (first, second, last), (wide_first, wide_second, wide_last) = map(linear_layers, (net, wide))
+        with torch.no_grad():
+            first.weight.copy_(wide_first.weight[part])
+            first.bias.copy_(wide_first.bias[part])
+            second.weight.copy_(wide_second.weight[part, part])
+            second.bias.copy_(wide_second.bias[part])
+            last.weight.copy_(count * wide_last.weight[:, part])
+            last.bias.copy_(wide_last.bias)
+        parts.append(net)
+    return parts
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
@@ -113,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    rows = join([tone_rows(load_file(path)) for path in shard_files(options.pictures)])
+    rows = load_tone_rows(options.pictures)
     log.info("%d samples", len(rows["sdr"]))
     nets = []
     for seed in range(options.seed, options.seed + options.nets):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .rendering import evened_out, stops_around, with_highlights_rolled_off
+from .rendering import LUMA, evened_out, stops_around, with_highlights_rolled_off
 from .tone_curves import HDR_PEAK, Array, Curve, log_shoulder, srgb_encode
 
 LOG_MU = 5000.0
@@ -76,6 +76,28 @@ def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array,
     return srgb_encode(own * log_shoulder(level, knee, top, SHOULDER_BEND) / level), own
 
 
+GAIN_MAPS = ((2.8, 1.5, 6.0, "largest"), (4.0, 2.0, 8.0, "luminance"), (4.0, 2.0, 5.0, "local"))
+"""Light that a phone's HDR picture ends at, the stops that its grey gain map gives that light, how many stops
+below it gain begins, and whose stops they are: the largest channel's, the luminance's or those of the light
+around.
+"""
+BELOW_WHITE = 0.999
+"""Share of a gain-mapped picture's values that its SDR picture does not clip."""
+
+
+def gain_mapped_pictures(hdr: Array, top: float, most: float, stops: float, by: str) -> tuple[Array, Array]:
+    """A phone's SDR picture, its HDR picture less a gain that grows evenly with every stop of light, and that
+    HDR picture.
+    """
+    even = evened_out(hdr, 0.35, radius=hdr.shape[1] // 16)
+    own = with_highlights_rolled_off(even / np.quantile(even.max(axis=-1), 0.85), 0.5, top).astype(np.float32)
+    light = np.maximum(own @ LUMA if by == "luminance" else own.max(axis=-1), 1e-4)
+    level = stops_around(light, radius=hdr.shape[1] // 24) if by == "local" else np.log2(light)
+    gain = most * np.clip((level - np.log2(top)) / stops + 1, 0, 1)
+    sdr = own * np.exp2(-gain)[..., None]
+    return srgb_encode(sdr / max(float(np.quantile(sdr.max(axis=-1), BELOW_WHITE)), 1.0)), own
+
+
 Rendering = Callable[[Array, int], tuple[Array, Array]]
 """A view `[H,W,3]` and its number to its SDR picture and to the HDR picture that is the truth of it."""
 RENDERINGS: dict[str, Rendering] = {
@@ -85,4 +107,5 @@ RENDERINGS: dict[str, Rendering] = {
     "camera": lambda hdr, view: (camera_curve(hdr), hdr),
     "smooth": lambda hdr, view: (SMOOTH[view % len(SMOOTH)](hdr), hdr),
     "phone": lambda hdr, view: phone_pictures(hdr, *PHONES[view % len(PHONES)]),
+    "gain map": lambda hdr, view: gain_mapped_pictures(hdr, *GAIN_MAPS[view % len(GAIN_MAPS)]),
 }
