@@ -18,3 +18,8 @@ def test_its_highlights_are_judged():
     net = ToneNet.pop_from(load_file(WEIGHTS / UNET_FILE), UNET_FILE)
     assert net is not None and net.highlights is not None
     assert net.highlights.leave.weight.abs().max() > 0
+
+
+def test_it_knows_phones():
+    net = ToneNet.pop_from(load_file(WEIGHTS / UNET_FILE), UNET_FILE)
+    assert net is not None and net.phones is not None
