@@ -37,7 +37,7 @@ def some_of(rows: Rows, count: int) -> Tensor:
     return torch.randint(len(rows["sdr"]), (count,))
 
 
-def fit_answers(tone_net: ToneNet, phones: Rows, *, nets: int, minutes: float, lr: float = 5e-4) -> ToneNet:
+def fit_answers(tone_net: ToneNet, phones: Rows, *, nets: int, minutes: float, lr: float = 3e-4) -> ToneNet:
     """The tone net's parts, trained on phones' pictures alone, a share of `minutes` each, and averaged."""
     parts, scale = parts_of(tone_net, nets), PerceptualScale()
     for part in parts:
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=Path, required=True, help=f"{folder}: all cameras")
     parser.add_argument("--tone-net", type=Path, required=True, help="file of train_tone: what is added to")
     parser.add_argument("--output", type=Path, required=True, help="all of it (.safetensors)")
-    parser.add_argument("--minutes", type=float, default=10, help="four fifths of them for the answers")
+    parser.add_argument("--minutes", type=float, default=5, help="half of them for the answers")
     parser.add_argument("--nets", type=int, default=3, help="nets that the tone net was averaged of")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -106,9 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     phones, others = load_tone_rows(options.phones), load_tone_rows(options.pictures)
     log.info("%d pictures of phones, %d of all cameras", len(phones["sdr"]), len(others["sdr"]))
     learned, unseen = split(phones, KEPT_FOR_JUDGE)
-    answers = fit_answers(tone_net, learned, nets=options.nets, minutes=options.minutes * 4 / 5)
+    answers = fit_answers(tone_net, learned, nets=options.nets, minutes=options.minutes / 2)
     tone_net.phones = phone_net(answers)
-    fit_judge(tone_net, unseen, others, minutes=options.minutes / 5)
+    fit_judge(tone_net, unseen, others, minutes=options.minutes / 2)
     save_whole(tone_net.state_dict(), options.output, {})
 
 

@@ -35,7 +35,7 @@ once "$work/unet.safetensors" "UNet" train --cache "$work/latents" --minutes "${
     --decoder-steps "${DECODER_STEPS:-2000}"
 once "$work/tone.safetensors" "tone nets" train_tone --pictures "$work/pictures" --minutes "${MINUTES_TONE:-3}"
 once "$work/tone_phones.safetensors" "phones" train_phones --phones "$work/phones" --pictures "$work/unseen" \
-    --tone-net "$work/tone.safetensors" --minutes "${MINUTES_PHONES:-10}"
+    --tone-net "$work/tone.safetensors" --minutes "${MINUTES_PHONES:-5}"
 once "$work/highlights.safetensors" "highlight net" train_highlights --pictures "$work/pictures" \
     --tone-net "$work/tone_phones.safetensors" --minutes "${MINUTES_HIGHLIGHTS:-18}"
 once "$work/autoencoder.safetensors" "autoencoder" train_autoencoder --panoramas "$panoramas" \
