@@ -23,3 +23,4 @@ def test_its_highlights_are_judged():
 def test_it_knows_phones():
     net = ToneNet.pop_from(load_file(WEIGHTS / UNET_FILE), UNET_FILE)
     assert net is not None and net.phones is not None
+    assert net.phones.judge[-1].weight.abs().max() > 0

@@ -20,7 +20,7 @@ from gm_core.tone.statistics import picture_statistics
 from training.tensor_files import save_whole
 
 from .panoramas import find_panoramas
-from .samples import KEPT_SIDE, KINDS, LOG2_MAX, LOG2_MIN, Sample, Scenes, shrink
+from .samples import KEPT_SIDE, LOG2_MAX, LOG2_MIN, MIXES, Sample, Scenes, make_sample, shrink
 
 log = logging.getLogger(__name__)
 Rows = dict[str, Tensor]
@@ -37,9 +37,9 @@ def to_bchw(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float()
 
 
-def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, kind: str = "all") -> list[Sample]:
-    """Samples of a shard, of a kind in `samples.KINDS`."""
-    return [KINDS[kind](sample_rng(seed, shard, index), scenes) for index in indices]
+def render_batch(scenes: Scenes, seed: int, shard: int, indices: range, mix: str = "all") -> list[Sample]:
+    """Samples of a shard, of a mix in `samples.MIXES`."""
+    return [make_sample(sample_rng(seed, shard, index), scenes, mix) for index in indices]
 
 
 def picture_rows(samples: list[Sample]) -> Rows:
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--shards", type=int, default=100)
     parser.add_argument("--shard-size", type=int, default=512)
-    parser.add_argument("--kind", choices=KINDS, default="all", help="'phones': those that keep hues")
+    parser.add_argument("--mix", choices=MIXES, default="all", help="'phones': those that keep hues")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
         if path.exists():
             continue
         ranges = [range(start, min(start + PART, size)) for start in range(0, size, PART)]
-        parts = [picture_rows(render_batch(scenes, options.seed, shard, p, options.kind)) for p in ranges]
+        parts = [picture_rows(render_batch(scenes, options.seed, shard, p, options.mix)) for p in ranges]
         save_whole(join(parts), path, {})
         log.info("wrote %s", path.name)
 

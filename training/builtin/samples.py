@@ -33,14 +33,8 @@ LOG2_MIN, LOG2_MAX = -3.0, 5.0
 """Gain range in stops that the coded map spans: a 1/8 darkening to 32 times SDR white."""
 HIGHLIGHT_CONTRAST = 3.0
 """How much brighter a view's brightest 2 % are than its brightest 30 % if it has high dynamic range."""
-PLAIN_SHARE, PLAIN_CURVES = 0.06, 0.6
-"""Share of samples with nothing above white, without which a picture that clips nothing would pass for a
-compressed one; and of those the least share that keep their tones as they are.
-"""
-DRAWN_SHARE, PHONE_SHARE = 0.04, 0.18
-"""Share of samples that are drawn, and of those that a phone made."""
-NOT_BY_PHONES = {"drawn": 0.05, "plain": 0.15}
-"""Shares of samples with nothing to gain among those of phones that keep hues: they look alike."""
+PLAIN_CURVES = 0.6
+"""Of samples with nothing above white the least share that keep their tones as they are."""
 PRINTED_SHARE, PLAIN_PRINTED_SHARE = 0.06, 0.3
 """Share of scenes with a printed sheet in them, and of scenes of little range."""
 SCENE_SIDE, KEPT_SIDE = 256, 128
@@ -167,25 +161,24 @@ def code_gain(gain: Array) -> Array:
     return np.clip((gain - LOG2_MIN) / (LOG2_MAX - LOG2_MIN), 0, 1).astype(np.float32)
 
 
-def make_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
-    """Draws scene, view, exposure and camera, and returns what the camera saved and the gain that undoes it,
-    `SCENE_SIDE` pixels square.
+def make_sample(rng: np.random.Generator, scenes: Scenes, mix: str = "all") -> Sample:
+    """Draws scene, view, exposure and camera, of a mix in `MIXES`, and returns what the camera saved and the
+    gain that undoes it, `SCENE_SIDE` pixels square.
 
     The target is the gain of the undamaged rendering: JPEG blocks and noise are not something to reproduce.
     """
-    kind = rng.random()
-    if kind < DRAWN_SHARE:
-        return drawn_sample(rng)
-    if kind < DRAWN_SHARE + PLAIN_SHARE:
-        return plain_sample(rng, scenes)
-    if kind < DRAWN_SHARE + PLAIN_SHARE + PHONE_SHARE:
-        return phone_sample(rng, scenes)
+    shares, makers = zip(*MIXES[mix], strict=True)
+    drawn = np.searchsorted(np.cumsum(shares[:-1]), rng.random(), side="right")
+    return makers[drawn](rng, scenes)
+
+
+def camera_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
     hdr = expose(rng, scenes.crop(rng, SCENE_SIDE))
     return damaged_sample(rng, render_sdr(rng, hdr), hdr)
 
 
-def drawn_sample(rng: np.random.Generator) -> Sample:
-    """What was drawn is meant as it is: no gain anywhere."""
+def drawn_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
+    """What was drawn is meant as it is: no gain anywhere. It shows no scene."""
     sdr = drawing(rng, SCENE_SIDE)
     return Sample(sdr=damage(rng, sdr), gain=np.zeros_like(sdr))
 
@@ -196,27 +189,28 @@ def plain_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
 
 
 def phone_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
-    hdr = graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
+    hdr = phone_hdr(rng, scenes)
     return damaged_sample(rng, phone_sdr(rng, hdr), hdr)
 
 
 def hue_kept_sample(rng: np.random.Generator, scenes: Scenes) -> Sample:
-    """One of a phone that keeps hues, or of something that is easily taken for it."""
-    kind = rng.random()
-    if kind < NOT_BY_PHONES["drawn"]:
-        return drawn_sample(rng)
-    if kind < sum(NOT_BY_PHONES.values()):
-        return plain_sample(rng, scenes)
-    hdr = graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
+    """One of a phone that keeps hues."""
+    hdr = phone_hdr(rng, scenes)
     seen = local_compression(rng, hdr) if rng.random() < 0.25 else hdr
     return damaged_sample(rng, hue_kept_sdr(rng, seen), hdr)
 
 
-KINDS: dict[str, Callable[[np.random.Generator, Scenes], Sample]] = {
-    "all": make_sample,
-    "phones": hue_kept_sample,
+def phone_hdr(rng: np.random.Generator, scenes: Scenes) -> Array:
+    return graded(rng, expose(rng, scenes.crop(rng, SCENE_SIDE)))
+
+
+MIXES: dict[str, tuple[tuple[float, Callable[[np.random.Generator, Scenes], Sample]], ...]] = {
+    "all": ((0.04, drawn_sample), (0.06, plain_sample), (0.18, phone_sample), (0.72, camera_sample)),
+    "phones": ((0.05, drawn_sample), (0.15, plain_sample), (0.80, hue_kept_sample)),
 }
-"""What a cache may hold: samples of all cameras, or those of `hue_kept_sample`."""
+"""What a cache may hold, and the share of each: all cameras, or phones that keep hues. Pictures with nothing
+to gain are in both, or one that clips nothing would pass for a compressed one.
+"""
 
 
 def damaged_sample(rng: np.random.Generator, sdr: Array, hdr: Array) -> Sample:

@@ -51,12 +51,19 @@ def clip_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     return encoding(rng)
 
 
+def brightest_light(rng: np.random.Generator, hdr: Array, least: float, most: float) -> float:
+    """The light that all but a random share of a scene's values lie below, 10 to the power of `least` to
+    `most`; white where the scene is darker.
+    """
+    return max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(least, most))), 1.0)
+
+
 def scene_top(rng: np.random.Generator, hdr: Array) -> float:
     """The light that becomes display white: one that fits the scene (all but 5 % to one in 10,000 of its
     values lie below), or a fixed one that most scenes do not reach.
     """
     if rng.random() < 0.5:
-        return max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -1.3))), 1.0)
+        return brightest_light(rng, hdr, -4.0, -1.3)
     return float(2 ** rng.uniform(2.0, np.log2(HDR_PEAK)))
 
 
@@ -70,7 +77,7 @@ def mu_law_curve(rng: np.random.Generator, hdr: Array) -> Curve:
     """As most of the literature has it (Kalantari and Ramamoorthi 2017): mu about 5,000, up to the brightest
     light that can be, or that there is.
     """
-    brightest = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.5, -2.5))), 1.0)
+    brightest = brightest_light(rng, hdr, -4.5, -2.5)
     top = HDR_PEAK if rng.random() < 0.5 else brightest
     return mu_law(5000 * 10 ** rng.normal(0, 0.2), top)
 
@@ -136,7 +143,7 @@ def shoulder(rng: np.random.Generator, hdr: Array) -> Curve:
     """To linear display light: tones as they are up to a knee, above it a logarithm that reaches white at the
     picture's maximum.
     """
-    knee, top = rng.uniform(0.1, 0.8), max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
+    knee, top = rng.uniform(0.1, 0.8), brightest_light(rng, hdr, -4.0, -2.0)
     bend = 2 ** rng.uniform(-1, 5)
     return lambda x: log_shoulder(x, knee, top, bend)
 
@@ -145,7 +152,7 @@ def even_rise(rng: np.random.Generator, hdr: Array) -> Curve:
     """To linear display light: gain that grows evenly with every stop, from the dark tones or the mid-tones
     up to the picture's maximum, which becomes about white.
     """
-    top = max(float(np.quantile(hdr, 1 - 10 ** rng.uniform(-4.0, -2.0))), 1.0)
+    top = brightest_light(rng, hdr, -4.0, -2.0)
     most, bend = rng.uniform(0.4, 3.0), rng.uniform(1.0, 1.5)
     stops = max(rng.uniform(2.5, 10.0), most * bend / STEEPEST)
     white = top * 2 ** (rng.uniform(-0.2, 0.1) - most)

@@ -18,11 +18,11 @@ from training.tensor_files import save_whole
 from .cache import Rows
 from .loop import fit_for
 from .objective import PerceptualScale
-from .train_tone import DROPOUT, average_of, linear_layers, load_tone_rows, loss_of, parts_of
+from .train_tone import DROPOUT, average_of, fit, linear_layers, load_tone_rows, loss_of, parts_of
 
 log = logging.getLogger(__name__)
-BATCH, JUDGED = 128, 256
-"""Pictures of a step, for the answers and for the judge."""
+JUDGED = 256
+"""Pictures of a step of the judge."""
 KEPT_FOR_JUDGE = 0.2
 """Share of phones' pictures that only the judge sees: of those that a net has learned, it knows too much."""
 MORE_PHONES = 0.15
@@ -33,21 +33,11 @@ SELDOM = -1.0
 """What the judge begins with, before the sigmoid: mostly the other net is right."""
 
 
-def some_of(rows: Rows, count: int) -> Tensor:
-    return torch.randint(len(rows["sdr"]), (count,))
-
-
 def fit_answers(tone_net: ToneNet, phones: Rows, *, nets: int, minutes: float, lr: float = 3e-4) -> ToneNet:
     """The tone net's parts, trained on phones' pictures alone, a share of `minutes` each, and averaged."""
-    parts, scale = parts_of(tone_net, nets), PerceptualScale()
+    parts = parts_of(tone_net, nets)
     for part in parts:
-        fit_for(
-            part,
-            lambda net=part: loss_of(net, phones, some_of(phones, BATCH), scale),
-            minutes=minutes / nets,
-            lr=lr,
-            weight_decay=0.05,
-        )
+        fit(part, phones, minutes=minutes / nets, lr=lr)
     return average_of(parts)
 
 
@@ -72,10 +62,10 @@ def fit_judge(tone_net: ToneNet, phones: Rows, others: Rows, *, minutes: float, 
 
     def draw() -> tuple[Tensor, Tensor]:
         shares = (phones, MORE_PHONES), (others, 1 - MORE_PHONES)
-        drawn = [
-            torch.stack(loss_of(tone_net, rows, some_of(rows, round(share * JUDGED)), scale)) * share
-            for rows, share in shares
-        ]
+        drawn = []
+        for rows, share in shares:
+            chosen = torch.randint(len(rows["sdr"]), (round(share * JUDGED),))
+            drawn.append(share * torch.stack(loss_of(tone_net, rows, chosen, scale)))
         loss, decibels = torch.stack(drawn).sum(dim=0)
         return loss, decibels.detach()
 
@@ -92,7 +82,7 @@ def split(rows: Rows, share: float) -> tuple[Rows, Rows]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     folder = "folder written by training.builtin.cache"
-    parser.add_argument("--phones", type=Path, required=True, help=f"{folder} --kind phones")
+    parser.add_argument("--phones", type=Path, required=True, help=f"{folder} --mix phones")
     parser.add_argument("--pictures", type=Path, required=True, help=f"{folder}: all cameras")
     parser.add_argument("--tone-net", type=Path, required=True, help="file of train_tone: what is added to")
     parser.add_argument("--output", type=Path, required=True, help="all of it (.safetensors)")

@@ -73,9 +73,9 @@ def loss_of(net: ToneNet, rows: Rows, chosen: Tensor, scale: PerceptualScale) ->
     return loss, decibels.detach()
 
 
-def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int = 128) -> ToneNet:
-    """The averaged net after `minutes`; logs the picture's error in dB."""
-    net, scale = new_net(rows["statistics"], width=width), PerceptualScale()
+def fit(net: ToneNet, rows: Rows, *, minutes: float, lr: float = 1e-3, batch: int = 128) -> None:
+    """Trains `net` for `minutes` and leaves it averaged; logs the picture's error in dB."""
+    scale = PerceptualScale()
     fit_for(
         net,
         lambda: loss_of(net, rows, torch.randint(len(rows["sdr"]), (batch,)), scale),
@@ -83,7 +83,6 @@ def fit(rows: Rows, *, width: int, minutes: float, lr: float = 1e-3, batch: int 
         lr=lr,
         weight_decay=0.05,
     )
-    return net
 
 
 def linear_layers(net: ToneNet) -> list[nn.Linear]:
@@ -142,7 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
     nets = []
     for seed in range(options.seed, options.seed + options.nets):
         torch.manual_seed(seed)
-        nets.append(fit(rows, width=options.width, minutes=options.minutes))
+        nets.append(new_net(rows["statistics"], width=options.width))
+        fit(nets[-1], rows, minutes=options.minutes)
     save_whole(average_of(nets).state_dict(), options.output, {})
 
 

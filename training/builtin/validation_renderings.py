@@ -11,8 +11,8 @@ from .tone_curves import HDR_PEAK, Array, Curve, log_shoulder, srgb_encode
 
 LOG_MU = 5000.0
 SHOULDER_BEND = 8.0
-PHONE_WHITE = 0.78
-"""Share of a view that a phone leaves below SDR white in its HDR picture."""
+PHONE_WHITE, GAIN_MAP_WHITE = 0.78, 0.85
+"""Share of a view that a phone of either kind leaves below SDR white in its HDR picture."""
 
 
 def log_curve(hdr: Array) -> Array:
@@ -61,13 +61,20 @@ falls: the pixel's largest channel, every channel for itself, or the light aroun
 """
 
 
-def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array, Array]:
-    """A phone's own SDR and HDR picture of a scene `[H,W,3]`: large differences of light evened out,
-    highlights rolled off to `top`; for SDR, gain falls from `knee` by what is named.
+def phone_hdr(hdr: Array, top: float, white: float) -> Array:
+    """A phone's own HDR picture of a scene `[H,W,3]`: large differences of light evened out, a share of
+    `white` left below SDR white, highlights rolled off to `top`.
     """
     even = evened_out(hdr, 0.35, radius=hdr.shape[1] // 16)
-    even = even / np.quantile(even.max(axis=-1), PHONE_WHITE)
-    own = with_highlights_rolled_off(even, 0.5, top).astype(np.float32)
+    even = even / np.quantile(even.max(axis=-1), white)
+    return with_highlights_rolled_off(even, 0.5, top).astype(np.float32)
+
+
+def phone_pictures(hdr: Array, top: float, knee: float, by: str) -> tuple[Array, Array]:
+    """A phone's own SDR and HDR picture of a scene `[H,W,3]`: for SDR, gain falls from `knee` by what is
+    named.
+    """
+    own = phone_hdr(hdr, top, PHONE_WHITE)
     if by == "channel":
         return srgb_encode(log_shoulder(own, knee, top, SHOULDER_BEND)), own
     level = np.maximum(own.max(axis=-1, keepdims=True), 1e-6)
@@ -89,8 +96,7 @@ def gain_mapped_pictures(hdr: Array, top: float, most: float, stops: float, by: 
     """A phone's SDR picture, its HDR picture less a gain that grows evenly with every stop of light, and that
     HDR picture.
     """
-    even = evened_out(hdr, 0.35, radius=hdr.shape[1] // 16)
-    own = with_highlights_rolled_off(even / np.quantile(even.max(axis=-1), 0.85), 0.5, top).astype(np.float32)
+    own = phone_hdr(hdr, top, GAIN_MAP_WHITE)
     light = np.maximum(own @ LUMA if by == "luminance" else own.max(axis=-1), 1e-4)
     level = stops_around(light, radius=hdr.shape[1] // 24) if by == "local" else np.log2(light)
     gain = most * np.clip((level - np.log2(top)) / stops + 1, 0, 1)

@@ -26,7 +26,7 @@ step "samples as pictures" cache --panoramas "$panoramas" --photos "$photos" --o
 step "samples that no net learns" cache --panoramas "$panoramas" --photos "$photos" --output "$work/unseen" \
     --shards $(((shards + 4) / 5)) --shard-size "$size" --seed 1
 step "samples of phones" cache --panoramas "$panoramas" --photos "$photos" --output "$work/phones" \
-    --shards $(((shards + 1) / 2)) --shard-size "$size" --kind phones --seed 2
+    --shards $(((shards + 1) / 2)) --shard-size "$size" --mix phones --seed 2
 step "samples as latents, 64 pixels" latents --pictures "$work/pictures" --teacher "$taesd" \
     --output "$work/latents" --side 64
 step "samples as latents, 128 pixels" latents --pictures "$work/pictures" --teacher "$taesd" \
