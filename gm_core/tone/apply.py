@@ -17,7 +17,7 @@ from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, white_share
 from .curves import KNOTS, ToneCurves, fit_curves
-from .highlights import HighlightNet, highlight_clues, look_size
+from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, look_size
 from .net import ToneNet
 from .statistics import picture_statistics
 
@@ -42,7 +42,8 @@ def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -
     if net is None:
         return sdr.new_zeros(len(sdr), 1, 1, 1, dtype=torch.float32)
     look = interpolate(sdr.float(), size=look_size(*sdr.shape[-2:]), mode="area")
-    return lost_light(curves) * net(highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True)))
+    clues = highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True))
+    return lost_light(curves) * bolder(net(clues), clues[:, WHITE_CLUE, None])
 
 
 def lost_light(curves: ToneCurves) -> Tensor:

@@ -27,6 +27,8 @@ SURROUNDINGS = (5, 11)
 """Windows in pixels over which the net is told how much is white."""
 WIDTHS = (32, 64, 96, 128)
 """Channels at each size of the net, from the largest to the smallest."""
+BOLDNESS = 1.4
+"""By how much differences between clipped areas exceed the net's answers."""
 
 
 def look_size(height: int, width: int) -> tuple[int, int]:
@@ -49,6 +51,17 @@ def highlight_clues(sdr: Tensor, gain: Tensor) -> Tensor:
     all_white = whiteness(sdr.amin(dim=1, keepdim=True))
     clues = torch.cat([sdr - 0.5, white_share(sdr), all_white, gain / 4], dim=1)
     return avg_pool2d(clues, LOOK_SIDE // HIGHLIGHTS_SIDE)
+
+
+def bolder(stops: Tensor, white: Tensor) -> Tensor:
+    """Stops `[B,1,h,w]` with larger differences and the same mean over what is white, `white` `[B,1,h,w]`.
+
+    The net was fitted in stops. The light of a mean of stops is less than the mean of the light that may have
+    been there, so lamps come out too dim by the very doubt about them.
+    """
+    dims = (1, 2, 3)
+    mean = (white * stops).sum(dims, keepdim=True) / white.sum(dims, keepdim=True).clamp(min=1e-6)
+    return mean + BOLDNESS * (stops - mean)
 
 
 class Block(nn.Module):

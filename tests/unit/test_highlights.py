@@ -9,7 +9,15 @@ from gm_core.gain_coding import GainCoding
 from gm_core.tone.apply import full_size_map, gain_with_highlights, highlight_stops
 from gm_core.tone.clipping import WHITE, white_share
 from gm_core.tone.curves import KNOTS, ToneCurves
-from gm_core.tone.highlights import CLUES, HighlightNet, highlight_clues, look_size
+from gm_core.tone.highlights import (
+    BOLDNESS,
+    CLUES,
+    WHITE_CLUE,
+    HighlightNet,
+    bolder,
+    highlight_clues,
+    look_size,
+)
 from gm_core.tone.net import ToneNet
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
@@ -75,9 +83,22 @@ def test_no_dark_rim_around_white(colour, bright):
 def test_white_of_a_picture_that_lost_no_light_is_no_lamp(stops, share):
     curves = ToneCurves(torch.zeros(1, KNOTS), torch.linspace(-stops, stops, KNOTS)[None])
     net, sdr = lively_net(), lamp()
-    judged = net(clues_of(sdr, curves))
+    clues = clues_of(sdr, curves)
+    judged = bolder(net(clues), clues[:, WHITE_CLUE, None])
     assert judged.abs().max() > 0.01
     assert_close(highlight_stops(net, sdr, curves), share * judged)
+
+
+def test_boldness_keeps_the_mean_of_what_is_white():
+    stops, white = torch.randn(2, 1, 32, 40), torch.rand(2, 1, 32, 40).round()
+    bold = bolder(stops, white)
+    mean = lambda values: (white * values).sum(dim=(1, 2, 3)) / white.sum(dim=(1, 2, 3))  # noqa: E731
+    assert_close(mean(bold), mean(stops))
+    assert_close(bold.diff(), BOLDNESS * stops.diff())
+
+
+def test_boldness_needs_no_white():
+    assert bolder(torch.randn(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)).isfinite().all()
 
 
 def test_an_untrained_net_changes_nothing():
