@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
+from ..gm_core.codecs.exr_layers import GAIN_MAP_LAYER, SDR_LAYER, equation_attributes
 from ..gm_core.color import PRIMARIES
 from ..gm_core.gain_map import GainMapSpec
 from .checking import checked
@@ -20,7 +21,7 @@ from .saving import HIDDEN, cleaned, linear_picture, save_batch
 from .tensors import bchw_view, check_same_size, loaded, same_batch, to_mask
 
 UNCHANGED = "unchanged"
-LAYERS = {"sdr": "sdr", "gain_map": "gainmap"}
+LAYERS = {"sdr": SDR_LAYER, "gain_map": GAIN_MAP_LAYER}
 """Input -> layer name in the file."""
 WHITE_TOOLTIP = (
     "Luminance of SDR white, written as metadata. Pixels do not change with it. "
@@ -51,8 +52,8 @@ def format_inputs() -> list[io.Combo.Input]:
 
 def layer_inputs() -> list[io.Input]:
     return [
-        io.Image.Input("sdr", optional=True, tooltip="Saved beside the HDR picture as layer 'sdr'."),
-        io.Image.Input("gain_map", optional=True, tooltip="Saved beside it as layer 'gainmap'."),
+        io.Image.Input("sdr", optional=True, tooltip=f"Saved beside the HDR picture as layer '{SDR_LAYER}'."),
+        io.Image.Input("gain_map", optional=True, tooltip=f"Saved beside it as layer '{GAIN_MAP_LAYER}'."),
         qmax_input(optional=True),
         io.Mask.Input(
             "mask",
@@ -101,10 +102,11 @@ class SaveEXR(io.ComfyNode):
     ) -> io.NodeOutput:
         target = primaries if save_as == UNCHANGED else save_as
         pictures = layers(bchw_view(hdr, "hdr"), sdr, gain_map, mask)
+        equation = {} if gain_map is None else equation_attributes(GainMapSpec(qmax=qmax))
         options = {
             "primaries": target,
             "white_nits": white_nits,
-            "attributes": workflow_metadata(cls.hidden) | ({} if gain_map is None else equation(qmax)),
+            "attributes": workflow_metadata(cls.hidden) | equation,
             "half": bit_depth == "half",
             "compression": compression,
         }
@@ -138,12 +140,6 @@ def _storable(picture: torch.Tensor, limit: float) -> tuple[np.ndarray, str]:
     beyond = int(np.count_nonzero(np.abs(clean) > limit))
     above = f"{beyond} beyond {limit:.0f} -> {limit:.0f}" if beyond else ""
     return clean, ", ".join(found for found in (replaced, above) if found)
-
-
-def equation(qmax: float) -> dict[str, float]:
-    """The constants that the gain map in the file is meant for."""
-    spec = GainMapSpec(qmax=qmax)
-    return {"gm.qmax": spec.qmax, "gm.gamma": spec.gamma, "gm.offset": spec.offset}
 
 
 def layers(

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gm_core.codecs.exr import encode_exr
+from gm_core.codecs.exr_layers import GAIN_MAP_LAYER, SDR_LAYER, equation_attributes
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.color import convert_primaries
@@ -51,13 +52,12 @@ def radiance(result: Result, *, paper: bool) -> bytes:
 
 def exr(result: Result, white_nits: float) -> bytes:
     """Float32 with its own primaries; SDR and gain map as layers, Eq. (1)'s constants as attributes."""
-    attributes = {"gm.qmax": result.spec.qmax, "gm.offset": result.spec.offset, "gm.gamma": result.spec.gamma}
     return encode_exr(
         to_numpy(result.hdr),
         primaries=result.gamut,
         white_nits=white_nits,
-        attributes=attributes,
-        layers={"sdr": to_numpy(result.sdr), "gain_map": to_numpy(result.gain_map)},
+        attributes=equation_attributes(result.spec),
+        layers={SDR_LAYER: to_numpy(result.sdr), GAIN_MAP_LAYER: to_numpy(result.gain_map)},
     )
 
 

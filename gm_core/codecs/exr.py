@@ -13,6 +13,7 @@ import torch
 
 from ..color import PRIMARIES, srgb_to_linear
 from ..errors import ImageWriteError
+from .exr_layers import SDR_LAYER
 from .exr_read import decode_exr
 from .image import check_choice, check_hdr, check_white
 from .libraries import library
@@ -58,10 +59,10 @@ def encode_exr(
     hdr: [H,W,3] linear light in `primaries`, 1.0 = SDR white = `white_nits`; negative values are kept.
         With `alpha` [H,W], OpenEXR readers expect colour that is already multiplied by it.
     half: 16-bit floats. Values beyond `largest_value` are clamped to it.
-    layers: name -> [H,W,1] or [H,W,3], stored as `name.Y` or `name.R/G/B` beside the picture. The layer
-        "sdr" is taken display-encoded (sRGB curve, [0,1]) and stored linear, as compositors expect of
-        every layer; attribute `gm.sdr` says so.
-    attributes: extra header entries, for example prompt, workflow, gm.qmax, gm.offset, gm.gamma.
+    layers: name -> [H,W,1] or [H,W,3], stored as `name.Y` or `name.R/G/B` beside the picture; `decode_exr`
+        gives back those that `exr_layers` names. SDR_LAYER is taken display-encoded (sRGB curve, [0,1]) and
+        stored linear, as compositors expect of every layer; attribute `gm.sdr` says so.
+    attributes: extra header entries, for example prompt, workflow, and those of `equation_attributes`.
 
     Raises:
         ImageWriteError: wrong shape, non-finite pixels, or an option, layer or attribute out of range;
@@ -77,7 +78,7 @@ def encode_exr(
     scheme = "NO" if compression == "none" else compression.upper()
     header["compression"] = getattr(openexr, f"{scheme}_COMPRESSION")
     header["type"] = openexr.scanlineimage
-    if "sdr" in layers:
+    if SDR_LAYER in layers:
         header["gm.sdr"] = SDR_NOTE
     buffer = io.BytesIO()
     limit, kind = largest_value(half=half, compression=compression), np.float16 if half else np.float32
@@ -117,7 +118,7 @@ def _layer_channels(layers: Mapping[str, np.ndarray], size: tuple[int, ...]) -> 
             )
         if not np.isfinite(values).all():
             raise ImageWriteError(f"layer {name!r} contains NaN or infinite values")
-        if name == "sdr":
+        if name == SDR_LAYER:
             values = srgb_to_linear(torch.from_numpy(values)).numpy()
         if values.shape[2] == 1:
             channels[f"{name}.Y"] = values[..., 0]

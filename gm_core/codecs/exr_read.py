@@ -12,6 +12,7 @@ import torch
 from ..color import PRIMARIES, linear_to_srgb, rgb_to_xyz
 from ..errors import ImageReadError
 from .chromaticities import convert, resolve_primaries, rgb_to_xyz_of
+from .exr_layers import GAIN_MAP_LAYER, SDR_LAYER
 from .image import HDRImage, check_ratio, check_size, reading
 from .libraries import library
 
@@ -22,7 +23,7 @@ _MAX_TILE = 2**24
 # Beginnings of the Color Interop Forum's names: CIE XYZ, and spaces with a transfer curve.
 _XYZ_D65 = "lin_ciexyzd65_"
 _ENCODED = ("srgb_", "srgbe_", "srgbx_", "g18_", "g22_", "g24_", "g26_", "pq_", "hlg_")
-_LAYERS = ("sdr", "gainmap")
+_LAYERS = (SDR_LAYER, GAIN_MAP_LAYER)
 # X, Y, Z of a layer are normals or positions.
 _LAYER_COLOURS = (("R", "G", "B"), ("Y", "RY", "BY"))
 
@@ -34,8 +35,7 @@ def decode_exr(data: bytes) -> HDRImage:
     """The picture of an OpenEXR file, as large as its display window.
 
     The first part with R, G, B (or X, Y, Z, or Y, RY, BY, or Y alone, or one layer of these) is the picture,
-    in that order. Layers or
-    parts called `sdr` and `gainmap`, as `encode_exr` writes them, become the SDR picture and the gain map.
+    in that order. Layers or parts with the names of `exr_layers` become the SDR picture and the gain map.
     Chromaticities that are none of `gm_core.color.PRIMARIES` are converted to BT.2020. NaN and infinite
     pixels are returned as they are. `metadata`: the string and number attributes, "format", "channels".
 
@@ -203,9 +203,9 @@ def _add_layers(
         if name in _LAYERS and all(plane is not None and plane.shape == size for plane in planes):
             pixels = np.stack([plane.astype(np.float32) for plane in planes if plane is not None], axis=-1)
             found[name] = _place(pixels, place)
-    picture.gain_map = found.get("gainmap")
-    if "sdr" in found:
-        sdr = np.repeat(found["sdr"], 3 // found["sdr"].shape[2], axis=-1)
+    picture.gain_map, sdr = found.get(GAIN_MAP_LAYER), found.get(SDR_LAYER)
+    if sdr is not None:
+        sdr = np.repeat(sdr, 3 // sdr.shape[2], axis=-1)
         picture.sdr = linear_to_srgb(torch.from_numpy(sdr)).clamp(0, 1).numpy()
 
 

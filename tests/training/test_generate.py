@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gm_core.codecs.exr import decode_exr
 from gm_core.codecs.files import read_image
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec, merge_hdr
@@ -19,6 +20,7 @@ from gm_core.sampling import Denoiser
 from gm_core.sampling import sample_dual as reference_dual
 from gm_core.sampling import sample_gain_map as reference_single
 from gm_core.schedule import alphas_cumprod, sampling_sigmas
+from training import outputs
 from training.base_model import load_unet
 from training.cli import main
 from training.data.decode import decode_gain_map
@@ -162,6 +164,19 @@ def test_a_folder_of_pictures_becomes_hdr_files(
     gain_map = torch.from_numpy(decode_gain_map((out / "gm_photo_000.png").read_bytes())).movedim(-1, 0)[None]
     expected = merge_hdr(sdr=sdr, gain_map=gain_map, spec=GainMapSpec())[0].movedim(0, -1).numpy()
     assert np.abs(exr.hdr - expected).max() < 2e-3
+
+
+def test_an_exr_file_gives_back_the_picture_its_map_and_their_constants() -> None:
+    sdr, gain_map = (torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    spec = GainMapSpec(qmax=49.0, gamma=2.4, offset=1 / 32)
+    hdr = merge_hdr(sdr=sdr[None], gain_map=gain_map[None], spec=spec)[0]
+    read = decode_exr(outputs.exr(outputs.Result(sdr, gain_map, hdr, "bt2020", spec), white_nits=203.0))
+    stored = GainMapSpec(**{name: read.metadata[f"gm.{name}"] for name in ("qmax", "gamma", "offset")})
+    assert read.sdr is not None and read.gain_map is not None
+    pictures = [torch.from_numpy(pixels).movedim(-1, 0)[None] for pixels in (read.sdr, read.gain_map)]
+    found = merge_hdr(sdr=pictures[0], gain_map=pictures[1], spec=stored)[0]
+    assert torch.equal(pictures[1][0], gain_map)
+    assert torch.allclose(found, hdr, rtol=1e-4, atol=1e-4)
 
 
 def test_prompts_become_hdr_files(base: Path, gm_folder: Path, tmp_path: Path) -> None:
