@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import GainMapError
-from .gain_map import GainMapSpec, limit_darkening
+from .gain_map import GainMapSpec, limit_darkening, restate_gain_map
 
 Encoding = Literal["linear", "log2"]
 
@@ -87,3 +87,25 @@ class GainCoding:
             return values.clamp_(0.0, 1.0)
         gain = values.mul_(spec.qmax).add_(1.0).clamp_(2.0**self.log2_min, 2.0**self.log2_max)
         return gain.log2_().sub_(self.log2_min).div_(self.log2_max - self.log2_min).clamp_(0.0, 1.0)
+
+
+def restate_coded(
+    *, coded: Tensor, sdr: Tensor, coding: GainCoding, spec: GainMapSpec, wanted: GainMapSpec
+) -> Tensor:
+    """The map of Eq. (1) that gives a stored map's HDR under other constants.
+
+    Args:
+        coded: [B,3,H,W], the map as stored, clamped to [0, 1].
+        sdr: [B,3,H,W] display-encoded picture that the map belongs to, clamped to [0, 1].
+        coding: how `coded` stores the gain.
+        spec: constants of Eq. (1) the map was made with.
+        wanted: those it is to be used with; gains beyond its qmax are cut.
+
+    Returns:
+        [B,3,H,W] float32 in [-1/qmax, 1].
+
+    Raises:
+        GainMapError: the shapes do not fit, or a tensor holds integers.
+    """
+    gain_map = coding.to_gain_map(coded, spec=spec)
+    return restate_gain_map(sdr=sdr, gain_map=gain_map, spec=spec, wanted=wanted)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gm_core.gain_coding import GainCoding
-from gm_core.gain_map import GainMapSpec, extract_gain_map, restate_gain_map
+from gm_core.gain_coding import GainCoding, restate_coded
+from gm_core.gain_map import GainMapSpec, extract_gain_map
 from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae
@@ -152,8 +152,9 @@ class VAESource:
         learned, wanted = self.learned, self.wanted
         if learned == wanted:
             return coded
-        gain_map = learned.coding.to_gain_map(coded, spec=learned.spec)
-        gain_map = restate_gain_map(sdr=sdr, gain_map=gain_map, spec=learned.spec, wanted=wanted.spec)
+        gain_map = restate_coded(
+            coded=coded, sdr=sdr, coding=learned.coding, spec=learned.spec, wanted=wanted.spec
+        )
         return wanted.coding.from_gain_map(gain_map, spec=wanted.spec)
 
 

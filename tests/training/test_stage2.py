@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from pyarrow import parquet
 
 from gm_core.errors import GainMapError
 from gm_core.gain_coding import GainCoding
@@ -299,6 +302,24 @@ def test_a_mistake_in_the_validation_flags_stops_the_run_before_it_starts(
     with pytest.raises(ConfigError, match=message):
         run(stage2(validation_steps=2, **flags))
     assert not (tmp_path / "stage2").exists()
+
+
+@pytest.mark.parametrize("column, value", [("qmax", 49.0), ("gamma", 2.4), ("eps", 1 / 32)])
+def test_a_validation_row_keeps_its_hdr_whatever_its_constants(
+    stage2: Callable[..., Any], triples: Path, tmp_path: Path, column: str, value: float
+) -> None:
+    (tmp_path / "rows").mkdir()
+    table = parquet.read_table(sorted(triples.glob("*.parquet"))[0])
+    values = pyarrow.array([value] * table.num_rows)
+    other = table.set_column(table.schema.get_field_index(column), column, values)
+    parquet.write_table(other, tmp_path / "rows" / "other.parquet")
+    config = stage2(validation_metadata=[tmp_path / "rows"], qmax=999.0)
+    wanted = {"qmax": 99.0, "gamma": 2.2, "offset": 1 / 64, column.replace("eps", "offset"): value}
+    (row, *_), (unchanged, *_) = load_cases(config), load_cases(replace(config, match_qmax=False))
+    assert row.gain_map is not None and unchanged.gain_map is not None
+    found = merge_hdr(sdr=row.sdr, gain_map=row.gain_map, spec=config.spec)
+    expected = merge_hdr(sdr=row.sdr, gain_map=unchanged.gain_map, spec=GainMapSpec(**wanted))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_an_unreadable_validation_picture_is_left_out(

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from gm_core.errors import GainMapError
-from gm_core.gain_coding import GainCoding
-from gm_core.gain_map import GainMapSpec
+from gm_core.gain_coding import GainCoding, restate_coded
+from gm_core.gain_map import GainMapSpec, merge_hdr
 
 SPEC = GainMapSpec()
 LOG2 = GainCoding("log2", -3.0, 5.0)
@@ -60,6 +60,18 @@ def test_coding_passes_gradients():
 def test_unusable_codings_are_refused(arguments):
     with pytest.raises(GainMapError):
         GainCoding(*arguments)
+
+
+@pytest.mark.parametrize(
+    "spec", [GainMapSpec(qmax=49.0), GainMapSpec(qmax=49.0, gamma=2.4), GainMapSpec(qmax=49.0, offset=1 / 32)]
+)
+@pytest.mark.parametrize("coding", [GainCoding(), LOG2])
+def test_a_stored_map_gives_the_same_hdr_under_other_constants(spec, coding):
+    sdr, coded = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    wanted = GainMapSpec(qmax=999.0)
+    restated = restate_coded(coded=coded, sdr=sdr, coding=coding, spec=spec, wanted=wanted)
+    expected = merge_hdr(sdr=sdr, gain_map=coding.to_gain_map(coded, spec=spec), spec=spec)
+    assert_close(merge_hdr(sdr=sdr, gain_map=restated, spec=wanted), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_linear_coding_refuses_a_log2_range():

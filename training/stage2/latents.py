@@ -8,8 +8,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from gm_core.gain_coding import GainCoding
-from gm_core.gain_map import GainMapSpec, restate_gain_map
+from gm_core.gain_coding import GainCoding, restate_coded
+from gm_core.gain_map import GainMapSpec
 from training.data.cache import ContentCache
 from training.data.rows import Row
 from training.data.samples import Triple
@@ -61,11 +61,10 @@ class LatentEncoder:
 
     def coded_map(self, sdr: Tensor, stored: Tensor, row: Row) -> Tensor:
         """The map as the model is to see it, [3,H,W] in [0,1], from the one stored with the row."""
-        gain_map = row.coding.to_gain_map(stored, spec=row.spec)
-        if self.match_spec:
-            gain_map = restate_gain_map(
-                sdr=sdr[None], gain_map=gain_map[None], spec=row.spec, wanted=self.spec
-            )[0]
+        wanted = self.spec if self.match_spec else row.spec
+        gain_map = restate_coded(
+            coded=stored[None], sdr=sdr[None], coding=row.coding, spec=row.spec, wanted=wanted
+        )[0]
         return self.coding.from_gain_map(gain_map, spec=self.spec)
 
     def _remembered(self, cache: ContentCache, triple: Triple, device: torch.device) -> dict[str, Tensor]:

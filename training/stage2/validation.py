@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from gm_core.color import convert_primaries
+from gm_core.gain_coding import restate_coded
 from gm_core.gain_map import merge_hdr
 from gm_core.metrics import pu21_psnr
 from training.config import Stage2Config
@@ -175,13 +176,13 @@ def _triple_case(row: Row | Reject, config: Stage2Config) -> Case | None:
         return None
     try:
         sdr, crop = _cropped(row.image, config)
-        stored = apply_crop(decode_gain_map(read_bytes(row.gain_map)), crop).clamp(0, 1)
+        stored = apply_crop(decode_gain_map(read_bytes(row.gain_map)), crop)[None]
     except RejectedSample as reject:
         logger.warning("validation row %s left out: %s", row.key, reject)
         return None
-    scale = row.spec.qmax / config.spec.qmax if config.match_qmax else 1.0
-    gain_map = row.coding.to_gain_map(stored, spec=row.spec) * scale
-    return Case(row.key, row.text if config.text == "captions" else "", sdr, gain_map[None].clamp(max=1))
+    wanted = config.spec if config.match_qmax else row.spec
+    gain_map = restate_coded(coded=stored, sdr=sdr, coding=row.coding, spec=row.spec, wanted=wanted)
+    return Case(row.key, row.text if config.text == "captions" else "", sdr, gain_map)
 
 
 def _cropped(source: bytes | Path, config: Stage2Config) -> tuple[Tensor, Any]:
