@@ -2,7 +2,10 @@
 
 
 class GainMapError(ValueError):
-    """An input of the gain-map maths is unusable: wrong shape, wrong range or wrong unit."""
+    """Base of all errors that this project raises on purpose; alone, an input of the maths is unusable.
+
+    Its message, which users see, names the input, what is wrong with it and what to do.
+    """
 
 
 class ModelFileError(GainMapError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
+from gm_core.json_files import read_json
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.unet_keys import swap_condition_first, to_diffusers, widen_conv_in
 from training.checkpoint import CheckpointStore
@@ -90,7 +90,7 @@ def read_gm_unet(file: Path) -> tuple[dict[str, Tensor], GainMapModelInfo, Tenso
     context = tensors.pop(TEXT_CONTEXT_KEY, None)
     beside = file.parent / TEXT_CONTEXT
     if context is None and file.name == WEIGHTS and beside.is_file():
-        context = read_tensors(beside)[0][TEXT_CONTEXT_KEY]
+        context = _text_context(beside)
     tensors = to_diffusers(tensors)
     stem = tensors.get("conv_in.weight")
     if stem is None or stem.shape[1] != 2 * LATENT_CHANNELS:
@@ -122,10 +122,19 @@ def find_weights(path: Path, *, prefer_average: bool = True) -> Path:
     raise ModelFileError(f"no {WEIGHTS} in {path}, its unet folder, or its checkpoints")
 
 
+def _text_context(file: Path) -> Tensor:
+    tensors, _ = read_tensors(file)
+    if TEXT_CONTEXT_KEY not in tensors:
+        raise ModelFileError(
+            f"{file} has no tensor {TEXT_CONTEXT_KEY}; copy it again, or remove it to take a prompt's context"
+        )
+    return tensors[TEXT_CONTEXT_KEY]
+
+
 def _config(file: Path, base_config: Mapping[str, Any]) -> dict[str, Any]:
     beside = file.parent / "config.json"
     if beside.is_file() and file.name == WEIGHTS:
-        config = json.loads(beside.read_text(encoding="utf-8"))
+        config = read_json(beside, remedy="copy it again, or remove it to take the base model's architecture")
         if config.get("_class_name") == "UNet2DConditionModel":
             return config
         logger.warning("%s does not describe a UNet; taking the architecture of the base model", beside)

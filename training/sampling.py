@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from torch import Tensor
 
 from gm_core.conditioning import gm_unet_input
+from gm_core.json_files import read_json
 from gm_core.schedule import sigma_at, x0_from_eps, x0_from_v
 from training.errors import ConfigError
 
@@ -175,7 +175,4 @@ def _levels(t: Tensor, like: Tensor) -> Tensor:
 
 def _read_scheduler(path: Path) -> dict[str, Any]:
     file = path / "scheduler_config.json" if path.is_dir() else path
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"scheduler_config {path} is not readable: {error}") from error
+    return read_json(file, remedy="point scheduler_config at that of a diffusers model", error=ConfigError)

@@ -22,8 +22,9 @@ from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.vae_lora import merge_lora
 from training.base_model import load_unet, load_vae
+from training.cli import main
 from training.export import run
-from training.gm_unet import WEIGHTS, find_weights, load_gm_unet, widen
+from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, load_gm_unet, save_gm_unet, widen
 from training.stage1.adapter import FILE, install_adapter, save_adapter, stated_info
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
@@ -255,3 +256,26 @@ def test_wrong_models_are_named(base: Path, tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"")
     with pytest.raises(ModelFileError, match="not opened"):
         find_weights(tmp_path / "model.ckpt")
+
+
+def test_a_text_context_of_another_name_is_refused(base: Path, tmp_path: Path) -> None:
+    unet = widen(load_unet(str(base)))
+    save_gm_unet(unet.state_dict(), unet, GainMapModelInfo(), torch.zeros(1, 1, 32), tmp_path)
+    save_file({"context": torch.zeros(1, 1, 32)}, tmp_path / TEXT_CONTEXT)
+    with pytest.raises(ModelFileError, match=f"{TEXT_CONTEXT} has no tensor .*; copy it again, or remove it"):
+        load_gm_unet(str(tmp_path), unet.config)
+
+
+def test_a_damaged_description_of_a_unet_ends_the_command_with_one_line(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "unet"
+    widened = widen(load_unet(str(base)))
+    save_gm_unet(widened.state_dict(), widened, GainMapModelInfo(), torch.zeros(1, 1, 32), folder)
+    (folder / "config.json").write_text("{")
+    models = ["--pretrained_model_name_or_path", str(base), "--unet_ckpt", str(folder)]
+    files = ["--output_dir", str(tmp_path / "out"), "--validation_prompts", "a lamp"]
+    assert main(["generate", *models, *files]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error and error.endswith("to take the base model's architecture\n")
+    assert f"error: {folder / 'config.json'} is not readable as JSON" in error

@@ -106,6 +106,25 @@ def test_a_different_recipe_is_not_mixed_in(
         )
 
 
+@pytest.mark.parametrize(
+    "file, content, message",
+    [
+        ("dataset.json", "{", "dataset.json is not readable as JSON .*another output_dir"),
+        ("dataset.json", "[1]", "dataset.json holds a JSON list.*another output_dir"),
+        ("rejects/triples-000000.jsonl", "{", "delete it and triples-000000.parquet, and run triples again"),
+        ("rejects/triples-000000.jsonl", '{"key": 1}', "no list of rejects .*reason"),
+    ],
+)
+def test_a_damaged_record_of_triples_is_named_with_its_remedy(
+    configure: Configure, photos: Path, tmp_path: Path, file: str, content: str, message: str
+) -> None:
+    config = configure("triples", output_dir=tmp_path, source=[photos], gain_source="analytic", max_samples=1)
+    run(config)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DatasetError, match=message):
+        run(config)
+
+
 def test_rejects_are_logged_with_reasons(configure: Configure, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gm_core.codecs.files import write_atomic
+from gm_core.json_files import read_json
 from training.data.rows import Reject
 from training.errors import DatasetError
 
@@ -85,14 +87,13 @@ class ShardFolder:
         write_atomic(self.shard(unit), stream)
 
     def counts(self) -> tuple[int, dict[str, int]]:
-        """Rows written and rejects by reason over all shards so far."""
+        """Rows written and rejects by reason over all shards so far.
+
+        Raises: DatasetError when a report of rejects is damaged.
+        """
         rows = sum(pq.read_metadata(shard).num_rows for shard in self.folder.glob("triples-*.parquet"))
-        reasons: dict[str, int] = {}
-        for report in sorted((self.folder / "rejects").glob("*.jsonl")):
-            for line in report.read_text(encoding="utf-8").splitlines():
-                reason = json.loads(line)["reason"]
-                reasons[reason] = reasons.get(reason, 0) + 1
-        return rows, reasons
+        reports = sorted((self.folder / "rejects").glob("*.jsonl"))
+        return rows, dict(Counter(reason for report in reports for reason in _reasons(report)))
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the marker that says every unit is done."""
@@ -101,10 +102,20 @@ class ShardFolder:
         write_atomic(marker, json.dumps(summary, indent=1).encode())
 
     def _compare(self, fingerprint: dict[str, Any]) -> None:
-        found = json.loads((self.folder / DESCRIPTION).read_text(encoding="utf-8"))
+        remedy = "choose another output_dir, or delete the folder"
+        found = read_json(self.folder / DESCRIPTION, remedy=remedy, error=DatasetError)
         differing = sorted(name for name in fingerprint if found.get(name) != fingerprint[name])
         if differing:
             raise DatasetError(
-                f"{self.folder} holds triples made differently ({', '.join(differing)}); "
-                "choose another output_dir, or delete the folder"
+                f"{self.folder} holds triples made differently ({', '.join(differing)}); {remedy}"
             )
+
+
+def _reasons(report: Path) -> list[str]:
+    try:
+        return [str(json.loads(line)["reason"]) for line in report.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetError(
+            f"{report} is no list of rejects ({error!r}); delete it and {report.stem}.parquet, and run "
+            "triples again"
+        ) from error
