@@ -7,14 +7,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import ModelFileError
+from .json_files import read_json
 from .vae_keys import lora_key_map
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""PEFT's settings, beside the tensors of an adapter."""
 _CONV_OUT = "decoder.conv_out"
 _NAME = re.compile(
     r"(?:base_model\.model\.)?(?:vae\.)?(?P<module>.+?)\.(?:base_layer\.|modules_to_save\.(?:default\.)?)?"
@@ -34,7 +38,7 @@ def lora_scale(config: Mapping[str, Any] | None) -> float:
     """alpha / r of an adapter, 1 where nothing is stated.
 
     Args:
-        config: content of `adapter_config.json`, or the metadata of a safetensors file, where diffusers keeps
+        config: content of ADAPTER_CONFIG, or the metadata of a safetensors file, where diffusers keeps
             the same as JSON under `lora_adapter_metadata`.
 
     Raises:
@@ -56,6 +60,25 @@ def lora_scale(config: Mapping[str, Any] | None) -> float:
     if values.get("rank_pattern") or values.get("alpha_pattern"):
         raise ModelFileError("the adapter has a rank_pattern or alpha_pattern; expected one rank and alpha")
     return scale
+
+
+def adapter_scale(file: Path, metadata: Mapping[str, str]) -> float:
+    """alpha / r of an adapter: as its own metadata says, else ADAPTER_CONFIG beside it, else 1.
+
+    Args:
+        file: the adapter's safetensors file; it is not opened.
+        metadata: string metadata of its header.
+
+    Raises:
+        ModelFileError: unreadable, or ranks or alphas that differ between layers.
+    """
+    beside = file.with_name(ADAPTER_CONFIG)
+    remedy = "copy it again from the folder of the training run"
+    config = read_json(beside, remedy=remedy) if beside.is_file() else {}
+    try:
+        return lora_scale({**config, **metadata})
+    except ModelFileError as error:
+        raise ModelFileError(f"{file}: {error}") from error
 
 
 def merge_lora(

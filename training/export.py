@@ -96,14 +96,13 @@ def export_vae(config: ExportConfig, output: Path) -> list[Path]:
 
 
 def alphas(adapter: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """One explicit `.alpha` per layer, so that no reader has to know alpha / r."""
+    """One explicit `.alpha` per layer that has none, so that no reader has to know alpha / r."""
     suffix = ".lora_A.weight"
+    downs = {name.removesuffix(suffix): down for name, down in adapter.items() if name.endswith(suffix)}
     return {
-        PREFIX + name.removeprefix(PREFIX).removesuffix(suffix) + ".alpha": torch.tensor(
-            scale * value.shape[0]
-        )
-        for name, value in adapter.items()
-        if name.endswith(suffix)
+        f"{PREFIX}{layer.removeprefix(PREFIX)}.alpha": torch.tensor(scale * down.shape[0])
+        for layer, down in downs.items()
+        if f"{layer}.alpha" not in adapter
     }
 
 

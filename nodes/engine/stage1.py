@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from comfy.sd import VAE
 
 from ...gm_core.errors import ModelFileError
-from ...gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
+from ...gm_core.vae_lora import adapter_scale, conv_out_from_ema, merge_lora, missing_conv_out
 from .model_file import SAFE_SUFFIXES, StateDict, read_header, read_weights
 from .vae import check_vae
 
@@ -60,21 +59,12 @@ def adapted(weights: StateDict, adapter: Adapter) -> tuple[StateDict, str, list[
             f"{adapter.path.name} lacks the trained decoder.conv_out, which PEFT does not save: the "
             "result is not the network that was trained. Choose gm_decoder_ema.pth of that run."
         )
-    scale = lora_scale(adapter_config(adapter.path) | metadata)
+    scale = adapter_scale(adapter.path, metadata)
     try:
         merged = merge_lora(weights, layers, strength=adapter.strength, scale=scale)
     except ModelFileError as error:
         raise ModelFileError(f"{adapter.path.name}: {error}") from error
     return merged, metadata.get(HEAD_KEY, SIGMOID), notes
-
-
-def adapter_config(adapter: Path) -> dict:
-    """PEFT's settings beside the adapter, if they are there."""
-    path = adapter.with_name("adapter_config.json")
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise ModelFileError(f"{path}: not readable as JSON ({error}).") from error
 
 
 def read_ema(path: Path) -> dict:

@@ -20,12 +20,12 @@ from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
-from gm_core.vae_lora import merge_lora
+from gm_core.vae_lora import ADAPTER_CONFIG, merge_lora
 from training.base_model import load_unet, load_vae
 from training.cli import main
 from training.export import run
 from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, load_gm_unet, save_gm_unet, widen
-from training.stage1.adapter import FILE, install_adapter, save_adapter, stated_info
+from training.stage1.adapter import FILE, install_adapter, merge_adapter, save_adapter, stated_info
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
 from training.tensor_files import read_tensors
@@ -164,6 +164,54 @@ def test_vae_files_say_what_their_maps_mean_where_the_adapter_does(
         for file in ("gm_vae.safetensors", "gm_vae_lora.safetensors"):
             assert stated_info(output / file) == expected
             assert read_tensors(output / file)[1]["gmhdr.vae_output"] == "sigmoid"
+
+
+def save_new_adapter(base: Path, folder: Path) -> None:
+    """An adapter of rank 2 that changes the VAE."""
+    vae = install_adapter(load_vae(str(base)), 2)
+    named = {name: p for name, p in vae.named_parameters() if p.requires_grad}
+    for name, parameter in named.items():
+        parameter.data += 0.01 * ("lora_B" in name)
+    save_adapter(named, folder, GainMapModelInfo())
+
+
+@pytest.mark.parametrize("beside", [{}, {"r": 2, "lora_alpha": 2}])
+def test_an_adapter_is_merged_and_exported_with_the_scale_in_its_own_metadata(
+    configure: Callable[..., Any], base: Path, tmp_path: Path, beside: dict[str, int]
+) -> None:
+    save_new_adapter(base, tmp_path)
+    (tmp_path / ADAPTER_CONFIG).write_text(json.dumps(beside))
+    tensors = load_file(tmp_path / FILE)
+    stated = {"lora_adapter_metadata": json.dumps({"vae.r": 2, "vae.lora_alpha": 6})}
+    save_file(tensors, tmp_path / FILE, metadata=stated)
+    expected = merge_lora(load_vae(str(base)).state_dict(), tensors, scale=3.0)
+    merged = merge_adapter(load_vae(str(base)), tmp_path / FILE).state_dict()
+    assert all(torch.equal(merged[name], value) for name, value in expected.items())
+    given = {"stage1": tmp_path, "pretrained_model_name_or_path": base, "dtype": "float32"}
+    run(configure("export", output_dir=tmp_path / "once", **given))
+    lora = load_file(tmp_path / "once" / "gm_vae_lora.safetensors")
+    assert {value.item() for name, value in lora.items() if name.endswith(".alpha")} == {6.0}
+
+
+def test_an_exported_adapter_is_exported_again_with_its_scale(
+    configure: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    save_new_adapter(base, tmp_path)
+    (tmp_path / ADAPTER_CONFIG).write_text('{"r": 2, "lora_alpha": 6}')
+    given = {"pretrained_model_name_or_path": base, "dtype": "float32"}
+    run(configure("export", output_dir=tmp_path / "once", stage1=tmp_path, **given))
+    lora = tmp_path / "once" / "gm_vae_lora.safetensors"
+    run(configure("export", output_dir=tmp_path / "twice", stage1=lora, **given))
+    again = load_file(tmp_path / "twice" / lora.name)
+    assert {value.item() for name, value in again.items() if name.endswith(".alpha")} == {6.0}
+
+
+def test_a_damaged_adapter_config_is_named(base: Path, tmp_path: Path) -> None:
+    save_new_adapter(base, tmp_path)
+    for content, fault in (("{", "not readable as JSON"), ("[]", "expected an object")):
+        (tmp_path / ADAPTER_CONFIG).write_text(content)
+        with pytest.raises(ModelFileError, match=f"{ADAPTER_CONFIG} .*{fault}.*; copy it again"):
+            merge_adapter(load_vae(str(base)), tmp_path / FILE)
 
 
 def test_averages_are_preferred_and_files_have_the_dtype_that_was_asked_for(

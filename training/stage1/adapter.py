@@ -20,15 +20,20 @@ from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
 from gm_core.model_info import METADATA_PREFIX, GainMapModelInfo
-from gm_core.vae_lora import conv_out_from_ema, lora_scale, merge_lora, missing_conv_out
+from gm_core.vae_lora import (
+    ADAPTER_CONFIG,
+    adapter_scale,
+    conv_out_from_ema,
+    merge_lora,
+    missing_conv_out,
+)
 from training.base_model import frozen
 from training.checkpoint import CheckpointStore
-from training.tensor_files import read_checkpoint, read_tensors
+from training.tensor_files import read_checkpoint, read_metadata, read_tensors
 
 logger = logging.getLogger(__name__)
 
 FILE = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 LAST_CONV = "decoder.conv_out"
 ORIGINAL_AVERAGE = "gm_decoder_ema.pth"
@@ -68,7 +73,7 @@ def save_adapter(named: Mapping[str, Tensor], folder: Path, info: GainMapModelIn
     rank = next(iter(downs.values())).shape[0]
     targets = [name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in downs]
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "bias": "none", "target_modules": targets}
-    (folder / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
 def find_adapter(path: Path, *, prefer_average: bool = True) -> Path:
@@ -121,14 +126,13 @@ def read_adapter(file: Path, base: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def stated_scale(file: Path) -> float:
-    """alpha / r of the adapter's folder, 1 where it says nothing."""
-    config = file.parent / CONFIG
-    return lora_scale(json.loads(config.read_text(encoding="utf-8"))) if config.is_file() else 1.0
+    """alpha / r of an adapter as the nodes read it, see `adapter_scale`. Raises: ModelFileError."""
+    return adapter_scale(file, read_metadata(file))
 
 
 def stated_info(file: Path) -> GainMapModelInfo | None:
     """What an adapter says about its gain maps, None where it says nothing. Raises: ModelFileError."""
-    _, metadata = read_tensors(file)
+    metadata = read_metadata(file)
     # Other entries do not count: LoRAs of earlier exports state their output's sigmoid and nothing else.
     stated = f"{METADATA_PREFIX}qmax" in metadata
     return GainMapModelInfo.from_metadata(metadata) if stated else None
