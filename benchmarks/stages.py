@@ -89,10 +89,10 @@ def seconds(stage: Stage) -> tuple[float, Any]:
 def measure_stages(host: Host, photo: Path) -> list[Figure]:
     engine, sdr = load_engine(host), read_sdr(photo)
     info = engine.load.model_info(engine.unet)
-    small = resize_to_working(sdr, info.working_side or min(sdr.shape[-2:]))
+    small = resize_to_working(sdr, info.side_for(*sdr.shape[-2:]))
     taken: dict[str, float] = {}
     taken["encode"], latent = seconds(lambda: engine.vae_engine.encode(engine.vae, small.movedim(1, -1)))
-    taken["sampling"], sampled = seconds(lambda: sample(engine, latent, info.steps or 30))
+    taken["sampling"], sampled = seconds(lambda: sample(engine, latent, info.steps_for()))
     taken["decode"], coded = seconds(lambda: engine.vae_engine.decode(engine.vae, sampled))
     taken["upsample"], gain_map = seconds(lambda: upsample(engine, coded, sdr))
     taken["merge"], hdr = seconds(lambda: merge_hdr(sdr=sdr, gain_map=gain_map, spec=info.spec))

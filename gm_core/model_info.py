@@ -16,9 +16,18 @@ InputOrder = Literal["sdr_gm", "gm_sdr"]
 
 LARGEST_OWN_SIDE = 768
 """Short side in pixels at which models that state none work on larger pictures."""
-TEXT_CONTEXT_KEY = "gmhdr.text_context"
+DEFAULT_STEPS = 30
+"""Sampling steps of models that state none."""
 METADATA_PREFIX = "gmhdr."
-"""What every entry about gain maps starts with."""
+"""What the names of our entries, and of tensors beside the network's, start with in any file."""
+QMAX_KEY = METADATA_PREFIX + "qmax"
+"""Entry of every file that says what its gain maps mean."""
+VAE_OUTPUT_KEY = METADATA_PREFIX + "vae_output"
+"""Entry of VAEs and their adapters: what follows the decoder."""
+SIGMOID_OUTPUT = "sigmoid"
+"""Its value where the sigmoid of the raw output is the map: hosts that rescale and clamp must not."""
+TEXT_CONTEXT_KEY = METADATA_PREFIX + "text_context"
+"""Tensor in the file of a UNet: the text context [1,tokens,width] it takes where there is no prompt."""
 _CHOICES = {"gamut": get_args(Gamut), "prediction": get_args(Prediction), "input_order": get_args(InputOrder)}
 _COUNT_LIMITS = {"steps": 1000, "working_side": 16384}
 _KINDS = {int: "a whole number", float: "a number"}
@@ -54,6 +63,10 @@ class GainMapModelInfo:
     def side_for(self, height: int, width: int) -> int:
         """Short side in pixels at which the model works on a picture of this size."""
         return self.working_side or min(height, width, LARGEST_OWN_SIDE)
+
+    def steps_for(self, wanted: int = 0) -> int:
+        """Sampling steps: as wanted, where that is 0 as the model recommends."""
+        return wanted or self.steps or DEFAULT_STEPS
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -104,12 +117,6 @@ class GainMapModelInfo:
     def to_metadata(self) -> dict[str, str]:
         """String metadata for a safetensors header; `from_metadata` gives this object back."""
         values = {
-            "qmax": self.spec.qmax,
-            "gamma": self.spec.gamma,
-            "offset": self.spec.offset,
-            "encoding": self.coding.encoding,
-            "log2_min": self.coding.log2_min,
-            "log2_max": self.coding.log2_max,
             "gamut": self.gamut,
             "prediction": self.prediction,
             "input_order": self.input_order,
@@ -117,7 +124,24 @@ class GainMapModelInfo:
             "working_side": self.working_side,
             "training": self.training,
         }
-        return {METADATA_PREFIX + name: str(value) for name, value in values.items()}
+        return {**self.map_metadata(), **_entries(values)}
+
+    def map_metadata(self) -> dict[str, str]:
+        """Those entries of `to_metadata` that a gain map by itself needs, for pictures of one."""
+        return _entries(
+            {
+                "qmax": self.spec.qmax,
+                "gamma": self.spec.gamma,
+                "offset": self.spec.offset,
+                "encoding": self.coding.encoding,
+                "log2_min": self.coding.log2_min,
+                "log2_max": self.coding.log2_max,
+            }
+        )
+
+
+def _entries(values: Mapping[str, object]) -> dict[str, str]:
+    return {METADATA_PREFIX + name: str(value) for name, value in values.items()}
 
 
 class _Stated:

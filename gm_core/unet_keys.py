@@ -15,12 +15,12 @@ from torch import Tensor
 
 from .conditioning import condition_last
 from .errors import ModelFileError
+from .model_info import METADATA_PREFIX
 
 FIRST_CONV = {"ldm": "input_blocks.0.0.weight", "diffusers": "conv_in.weight"}
 Value = TypeVar("Value")
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "module.", "_orig_mod.", "unet.")
-_EXTRA = "gmhdr."
 _OUTER = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
@@ -59,7 +59,7 @@ def strip_prefix(weights: Mapping[str, Value]) -> dict[str, Value]:
     """
     for prefix in _PREFIXES:
         if any(name.startswith(prefix) for name in weights):
-            kept = (name for name in weights if name.startswith((prefix, _EXTRA)))
+            kept = (name for name in weights if name.startswith((prefix, METADATA_PREFIX)))
             return strip_prefix({name.removeprefix(prefix): weights[name] for name in kept})
     return dict(weights)
 
@@ -186,7 +186,7 @@ def _renamed(weights: Mapping[str, Tensor], layout: Mapping[str, str]) -> dict[s
         parts = name.split(".")
         stems = (".".join(parts[:depth]) for depth in range(1, len(parts)))
         stem = next((stem for stem in stems if stem in layout), None)
-        if name.startswith(_EXTRA):
+        if name.startswith(METADATA_PREFIX):
             renamed[name] = tensor
         elif stem is None:
             unknown.append(name)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..gm_core.codecs.files import read_image
 from ..gm_core.errors import ImageReadError
-from ..gm_core.model_info import GainMapModelInfo
+from ..gm_core.model_info import QMAX_KEY, GainMapModelInfo
 from .checking import checked
 from .gain_map_pictures import ENCODINGS, picture_coding
 from .input_files import file_input, input_fingerprint, input_path, to_bchw_array, why_unreadable
@@ -49,8 +49,7 @@ class LoadGainMap(io.ComfyNode):
         picture = read_image(path)
         if picture.sdr is None:
             raise ImageReadError(f"{path.name}: an HDR picture, not a gain map. Use Load HDR Image.")
-        stated = {key: value for key, value in picture.metadata.items() if key.startswith("gmhdr.")}
-        info = GainMapModelInfo.from_metadata({"gmhdr.qmax": str(qmax), **stated})
+        info = GainMapModelInfo.from_metadata({QMAX_KEY: str(qmax), **picture.metadata})
         coding = info.coding if encoding == FROM_FILE else picture_coding(encoding, info.spec)
         coded = to_bchw_array(picture.sdr)
         return io.NodeOutput(to_image(coding.to_gain_map(coded, spec=info.spec)), info.spec.qmax)

@@ -10,9 +10,10 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..gm_core.errors import GainMapError
+from ..gm_core.model_info import SIGMOID_OUTPUT
 from .checking import checked
 from .engine.model_file import SAFE_SUFFIXES
-from .engine.stage1 import SIGMOID, Adapter, prepare_vae
+from .engine.stage1 import Adapter, prepare_vae
 from .input_files import fingerprint
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class PrepareVAE(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "head",
-                    options=["auto", SIGMOID, "clamp"],
+                    options=["auto", SIGMOID_OUTPUT, "clamp"],
                     default="auto",
                     tooltip="What follows the decoder: a sigmoid in Stage 1 VAEs, a clamp in all others. "
                     "'auto' goes by the adapter; choose sigmoid for a merged Stage 1 VAE.",

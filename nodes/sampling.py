@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.model_info import LARGEST_OWN_SIDE
+from ..gm_core.model_info import DEFAULT_STEPS, LARGEST_OWN_SIDE
 from ..gm_core.resample import resize_to_working
 from .batches import picture_by_picture
 from .checking import checked
 from .engine import vae as vae_engine
 from .engine.conditioning import Conditioning, gain_map_text
-from .engine.load import DEFAULT_STEPS, gain_map_latent, model_info
+from .engine.load import gain_map_latent, model_info
 from .engine.lora import check_loras
 from .engine.upconvert import sample_gain_map
 from .inputs import gain_map_latent_output, gm_model_input, sampler_inputs, seed_input
@@ -100,7 +100,7 @@ class UpconvertSampler(io.ComfyNode):
             latent,
             text,
             seed=seed,
-            steps=steps or info.steps or DEFAULT_STEPS,
+            steps=info.steps_for(steps),
             sampler_name=sampler_name,
             scheduler=scheduler,
         )

@@ -17,14 +17,6 @@ from .tensors import bchw_view, loaded
 
 SMALLEST_LOG2_GAIN = -8.0
 """A gain of 1/256: darker than any model's map goes."""
-MODEL_ENTRIES = (
-    "gmhdr.qmax",
-    "gmhdr.gamma",
-    "gmhdr.offset",
-    "gmhdr.encoding",
-    "gmhdr.log2_min",
-    "gmhdr.log2_max",
-)
 
 
 class SaveGainMap(io.ComfyNode):
@@ -61,8 +53,8 @@ class SaveGainMap(io.ComfyNode):
     ) -> io.NodeOutput:
         spec = GainMapSpec(qmax=qmax)
         coding = picture_coding(encoding, spec, log2_min=SMALLEST_LOG2_GAIN)
-        stated = GainMapModelInfo(spec=spec, coding=coding).to_metadata()
-        text = {key: stated[key] for key in MODEL_ENTRIES} | workflow_metadata(cls.hidden)
+        stated = GainMapModelInfo(spec=spec, coding=coding).map_metadata()
+        text = stated | workflow_metadata(cls.hidden)
         maps = bchw_view(gain_map, "gain_map")
 
         def encode(number: int) -> tuple[bytes, str]:

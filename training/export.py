@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gm_core import unet_keys, vae_keys
 from gm_core.errors import ModelFileError
-from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
+from gm_core.model_info import SIGMOID_OUTPUT, TEXT_CONTEXT_KEY, VAE_OUTPUT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
 from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, read_gm_unet
@@ -84,8 +84,7 @@ def export_vae(config: ExportConfig, output: Path) -> list[Path]:
     merged = merge_adapter(vae, file)
     weights = cast(vae_keys.to_ldm(merged.state_dict()), DTYPES[config.dtype])
     learned = stated_info(file)
-    # The sigmoid of the raw decoder output is the map: hosts that rescale and clamp must not.
-    meaning = {**(learned.to_metadata() if learned else {}), "gmhdr.vae_output": "sigmoid"}
+    meaning = {**(learned.to_metadata() if learned else {}), VAE_OUTPUT_KEY: SIGMOID_OUTPUT}
     described = {**modelspec(config, weights, "gain-map-vae", None), **meaning}
     save_whole(weights, output / "gm_vae.safetensors", described)
     lora = adapter | alphas(adapter, stated_scale(file))

@@ -30,7 +30,6 @@ from training.stage2.validation import read_prompts
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_STEPS = 30
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -71,10 +70,6 @@ class GainMapDiffusion:
         if with_text or self.stored_context is None:
             tokenizer, encoder = load_text(model)
             self.captions = CaptionEncoder(tokenizer, encoder.to(self.device), mask_padding=False, cache=None)
-
-    def steps(self, wanted: int) -> int:
-        """Sampler steps: as wanted, else the model's own, else 30."""
-        return wanted or self.info.steps or DEFAULT_STEPS
 
     def context(self, prompt: str) -> Tensor:
         """Text state [1,n,c] of the gain-map branch: stored where there is no prompt or no text at all."""
@@ -149,7 +144,7 @@ def run(config: GenerateConfig) -> None:
         config.save(output / "config.yaml")
     models = GainMapDiffusion(config, with_text=not files or bool(prompts))
     settings = Settings(
-        steps=models.steps(config.num_inference_steps),
+        steps=models.info.steps_for(config.num_inference_steps),
         scheduler=config.scheduler,
         scheduler_config=config.scheduler_config,
         guidance_scale=config.guidance_scale,

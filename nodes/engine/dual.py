@@ -19,11 +19,12 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 
 from ...gm_core.errors import GainMapError
+from ...gm_core.model_info import DEFAULT_STEPS
 from ...gm_core.trajectory import ConstantCondition, Trajectory
 from ...gm_core.vae_keys import SD15_LATENT_SCALE
 from .conditioning import Conditioning, for_any_size
 from .guider import ConditionSource, sample_branch
-from .load import DEFAULT_STEPS, INFO_KEY, VAE_KEY, model_info
+from .load import INFO_KEY, VAE_KEY, model_info
 from .progress import DualProgress
 from .record import recording
 from .vae import at_working_size, check_latent

@@ -27,8 +27,6 @@ TONE_KEY = "gmhdr_tone"
 VAE_KEY = "gmhdr_vae"
 """The autoencoder that resizes latents for a model which works at a size of its own."""
 DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-DEFAULT_STEPS = 30
-"""Of models that do not say how many they need."""
 PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
 
 

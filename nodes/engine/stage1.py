@@ -9,12 +9,10 @@ import torch
 from comfy.sd import VAE
 
 from ...gm_core.errors import ModelFileError
+from ...gm_core.model_info import SIGMOID_OUTPUT, VAE_OUTPUT_KEY
 from ...gm_core.vae_lora import adapter_scale, conv_out_from_ema, merge_lora, missing_conv_out
 from .model_file import SAFE_SUFFIXES, StateDict, read_header, read_weights
 from .vae import check_vae
-
-HEAD_KEY = "gmhdr.vae_output"
-SIGMOID = "sigmoid"
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def prepare_vae(vae: VAE, *, adapter: Adapter | None, head: str, fp32: bool) -> 
     if adapter is not None:
         weights, stated_head, notes = adapted(weights, adapter)
     prepared = VAE(sd=weights, dtype=torch.float32 if fp32 else None)
-    if SIGMOID in (head, stated_head if head == "auto" else ""):
+    if SIGMOID_OUTPUT in (head, stated_head if head == "auto" else ""):
         # Core's annotation is of a function whose parameter is called image.
         prepared.process_output = torch.sigmoid  # pyright: ignore[reportAttributeAccessIssue]
     return prepared, notes
@@ -64,7 +62,7 @@ def adapted(weights: StateDict, adapter: Adapter) -> tuple[StateDict, str, list[
         merged = merge_lora(weights, layers, strength=adapter.strength, scale=scale)
     except ModelFileError as error:
         raise ModelFileError(f"{adapter.path.name}: {error}") from error
-    return merged, metadata.get(HEAD_KEY, SIGMOID), notes
+    return merged, metadata.get(VAE_OUTPUT_KEY, SIGMOID_OUTPUT), notes
 
 
 def read_ema(path: Path) -> dict:

@@ -35,6 +35,19 @@ def test_metadata_round_trip():
     assert GainMapModelInfo.from_metadata(metadata) == BUILTIN
 
 
+def test_a_picture_of_a_gain_map_says_all_that_the_map_needs_and_nothing_of_the_model():
+    metadata = BUILTIN.map_metadata()
+    names = ("qmax", "gamma", "offset", "encoding", "log2_min", "log2_max")
+    assert sorted(metadata) == sorted(f"gmhdr.{name}" for name in names)
+    read = GainMapModelInfo.from_metadata(metadata)
+    assert (read.spec, read.coding) == (BUILTIN.spec, BUILTIN.coding)
+
+
+@pytest.mark.parametrize(("wanted", "own", "steps"), [(7, 4, 7), (0, 4, 4), (0, 0, 30)])
+def test_the_steps_are_as_wanted_else_the_models_else_thirty(wanted, own, steps):
+    assert GainMapModelInfo(steps=own).steps_for(wanted) == steps
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -119,7 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     scenes, model = find_panoramas(options.panoramas), BuiltinModel.load(options.weights)
     predictors: dict[str, Predictor] = {"linearised SDR": srgb_to_linear, "BT.2446 method A": bt2446_a}
     for steps in options.steps:
-        predictors[f"built-in, {steps or model.info.steps} steps"] = lambda sdr, n=steps: model(sdr, steps=n)
+        name = f"built-in, {model.info.steps_for(steps)} steps"
+        predictors[name] = lambda sdr, n=steps: model(sdr, steps=n)
     jod = color_video_vdp() if options.jod else None
     rows = evaluate(predictors, list(validation_cases(scenes, views=options.views)), jod)
     for figure in (*FIGURES, "jod") if jod else FIGURES:

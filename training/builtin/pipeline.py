@@ -10,7 +10,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from gm_core.gain_map import merge_hdr
-from gm_core.model_info import GainMapModelInfo
+from gm_core.model_info import METADATA_PREFIX, GainMapModelInfo
 from gm_core.resample import resize_to_working
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
@@ -41,7 +41,8 @@ class BuiltinModel:
         weights = {key: value.float() for key, value in stored.items()}
         tone_net = ToneNet.pop_from(weights, UNET_FILE)
         unet = make_unet().eval()
-        unet.load_state_dict(to_diffusers({k: v for k, v in weights.items() if not k.startswith("gmhdr.")}))
+        own = {key: value for key, value in weights.items() if not key.startswith(METADATA_PREFIX)}
+        unet.load_state_dict(to_diffusers(own))
         return cls(unet, TinyAutoencoder().load_exported(folder / VAE_FILE).eval(), info, tone_net)
 
     @torch.no_grad()
@@ -49,7 +50,7 @@ class BuiltinModel:
         """The model's small coded map `[B,3,h,w]` in [0,1] for an SDR picture `[B,3,H,W]`."""
         condition = self.autoencoder.encoder(resize_to_working(sdr, self.info.working_side))
         noise = torch.randn(condition.shape, generator=torch.Generator().manual_seed(seed))
-        sigmas = sampling_sigmas(steps or self.info.steps, "trailing")
+        sigmas = sampling_sigmas(self.info.steps_for(steps), "trailing")
         network = lambda x, t: self.unet(x, t, text_context(len(x))).sample  # noqa: E731
         latent = sample_gain_map(Denoiser(network, self.info.prediction), condition, noise, sigmas)
         return self.autoencoder.decoder(latent).clamp(0, 1)

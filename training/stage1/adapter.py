@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
-from gm_core.model_info import METADATA_PREFIX, GainMapModelInfo
+from gm_core.model_info import QMAX_KEY, GainMapModelInfo
 from gm_core.vae_lora import (
     ADAPTER_CONFIG,
     adapter_scale,
@@ -134,8 +134,7 @@ def stated_info(file: Path) -> GainMapModelInfo | None:
     """What an adapter says about its gain maps, None where it says nothing. Raises: ModelFileError."""
     metadata = read_metadata(file)
     # Other entries do not count: LoRAs of earlier exports state their output's sigmoid and nothing else.
-    stated = f"{METADATA_PREFIX}qmax" in metadata
-    return GainMapModelInfo.from_metadata(metadata) if stated else None
+    return GainMapModelInfo.from_metadata(metadata) if QMAX_KEY in metadata else None
 
 
 def fill_adapter(vae: AutoencoderKL, tensors: Mapping[str, Tensor], source: str) -> None:
