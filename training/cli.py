@@ -14,10 +14,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from gm_core.errors import GainMapError
 from training.config import COMMANDS, PRESETS
 from training.config.base import CommandConfig
 from training.errors import ConfigError, TrainingInterrupted
+from training.exit_codes import exit_code
 from training.processes import is_first
 
 ALIASES = {"--val_images_dir": "--validation_image_dir", "--prompt": "--validation_prompts"}
@@ -77,19 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
     try:
-        return run_command(arguments[0], arguments[1:])
+        return exit_code(lambda: run_command(arguments[0], arguments[1:]))
     except TrainingInterrupted as stop:
         logging.getLogger(__name__).warning("%s", stop)
         return INTERRUPTED
-    except GainMapError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.filename is None:
-            raise
-        # A folder that cannot be written or a full disk: the user's to mend, not a fault of the program.
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
 
 
 def run_command(command: str, argv: Sequence[str]) -> int:

@@ -40,11 +40,15 @@ from training.builtin import (
 from training.builtin import sheet as draw_sheet
 from training.builtin.autoencoder import TinyAutoencoder
 from training.builtin.expansion import bt2446_a
-from training.builtin.panoramas import View, render_view
+from training.builtin.panoramas import View, load_panorama, render_view
 from training.builtin.pipeline import BuiltinModel
+from training.builtin.pool import LatentPool
+from training.builtin.samples import load_photo
 from training.builtin.validation_renderings import GAIN_MAPS, PHONES, gain_mapped_pictures, phone_pictures
+from training.errors import DatasetError
 
-RECIPE = Path(__file__).parents[2] / "training" / "recipes" / "builtin_model.sh"
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "training" / "recipes" / "builtin_model.sh"
 RENDERINGS = ["clip", "log", "curve", "camera", "smooth", "phone", "gain map"]
 
 
@@ -262,7 +266,7 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "PHONES", "HIGHLIGHTS", "AUTOENCODER")}
     subprocess.run(
         ["sh", RECIPE, folder, tmp_path / "no photos", folder, tmp_path],
-        cwd=RECIPE.parents[2],
+        cwd=ROOT,
         env=os.environ | sizes | times | {"PYTHON": sys.executable},
         check=True,
     )
@@ -326,7 +330,7 @@ def test_a_sheet_of_an_unknown_camera_is_refused(folder, capsys):
 
 @pytest.mark.parametrize("command", [cache.main, evaluate.main, draw_sheet.main])
 def test_a_folder_without_panoramas_is_named(command, tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: no panorama"):
+    with pytest.raises(DatasetError, match=f"{tmp_path}: no panorama"):
         command(["--panoramas", str(tmp_path), "--output", str(tmp_path / "out")])
 
 
@@ -336,8 +340,29 @@ def test_a_folder_without_panoramas_is_named(command, tmp_path):
 )
 def test_a_folder_without_samples_is_named(command, needed, tmp_path):
     other = [needed, str(tmp_path)] if needed else []
-    with pytest.raises(FileNotFoundError, match="run training.builtin.cache first"):
+    with pytest.raises(DatasetError, match="run training.builtin.cache first"):
         command(["--pictures", str(tmp_path), *other, "--output", str(tmp_path / "out")])
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "a.hdr").write_bytes(b"<html>")
+    for read in (load_panorama, load_photo):
+        with pytest.raises(DatasetError, match="a.hdr: not a readable"):
+            read(tmp_path / "a.hdr")
+
+
+def test_a_cache_without_latents_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=f"{tmp_path}: no .*; run training.builtin.latents first"):
+        LatentPool(tmp_path, torch.Generator()).refresh()
+
+
+def test_a_command_says_in_one_line_what_it_misses(tmp_path):
+    flags = ["--panoramas", str(tmp_path), "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "training.builtin.cache", *flags]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(f"error: {tmp_path}: no panorama")
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("variant", GAIN_MAPS, ids=lambda variant: variant[-1])

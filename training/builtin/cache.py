@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.tone.statistics import picture_statistics
+from training.errors import DatasetError
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .panoramas import find_panoramas
@@ -67,11 +69,11 @@ def shard_files(folder: Path) -> list[Path]:
     """The shards in `folder`, by name.
 
     Raises:
-        FileNotFoundError: there is none.
+        DatasetError: there is none.
     """
     found = sorted(folder.glob("*.safetensors"))
     if not found:
-        raise FileNotFoundError(f"{folder}: no *.safetensors shard; run training.builtin.cache first")
+        raise DatasetError(f"{folder}: no *.safetensors shard; run training.builtin.cache first")
     return found
 
 
@@ -114,4 +116,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -23,6 +23,8 @@ from gm_core.metrics import (
     log_rmse,
     pu21_psnr,
 )
+from training.errors import ConfigError
+from training.exit_codes import exit_code
 
 from .expansion import bt2446_a
 from .panoramas import find_panoramas
@@ -42,11 +44,15 @@ WHITE_NITS = 100.0
 
 
 def color_video_vdp() -> Metric:
-    """ColorVideoVDP's quality of a picture on an HDR display, in JOD (10 = no visible difference)."""
+    """ColorVideoVDP's quality of a picture on an HDR display, in JOD (10 = no visible difference).
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import pycvvdp  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise SystemExit("--jod needs ColorVideoVDP: pip install cvvdp") from error
+        raise ConfigError("--jod needs ColorVideoVDP: pip install cvvdp") from error
     metric = pycvvdp.cvvdp(display_name="standard_hdr_linear", device=torch.device("cpu"))
     nits = lambda picture: WHITE_NITS * picture[0]  # noqa: E731
     return lambda hdr, truth: float(metric.predict(nits(hdr), nits(truth), dim_order="CHW")[0])
@@ -132,4 +138,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

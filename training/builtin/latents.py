@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
@@ -70,4 +71,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -12,6 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from training.errors import DatasetError
+
 Array = np.ndarray
 
 
@@ -29,11 +31,11 @@ def find_panoramas(folder: Path) -> list[Path]:
     """The .hdr files of a folder, by name.
 
     Raises:
-        FileNotFoundError: there is none.
+        DatasetError: there is none.
     """
     found = sorted(folder.glob("*.hdr"))
     if not found:
-        raise FileNotFoundError(
+        raise DatasetError(
             f"{folder}: no panorama (*.hdr) found; see training/builtin/README.md for where to get them"
         )
     return found
@@ -42,10 +44,13 @@ def find_panoramas(folder: Path) -> list[Path]:
 def load_panorama(path: str | Path) -> Array:
     """Reads a Radiance .hdr (or any format OpenCV reads as float) as `[H,W,3]` linear BT.709 float32, RGB
     order.
+
+    Raises:
+        DatasetError: it is no such picture.
     """
     picture = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if picture is None:
-        raise FileNotFoundError(f"{path}: not a readable HDR picture; bring equirectangular .hdr files")
+        raise DatasetError(f"{path}: not a readable HDR picture; bring equirectangular .hdr files")
     return np.maximum(np.ascontiguousarray(picture[..., ::-1], dtype=np.float32), 0.0)
 
 

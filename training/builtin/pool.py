@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from training.errors import DatasetError
+
 from .cache import Rows, read_shards
 
 CONDITION_NOISE = 0.05
@@ -35,9 +37,10 @@ class LatentPool:
         self.shards: dict[str, Rows] = {}
 
     def refresh(self) -> None:
+        """Reads the shards that were added since. Raises: DatasetError when there is none at all."""
         self.shards |= read_shards(self.folder, known=set(self.shards))
         if not self.shards:
-            raise FileNotFoundError(
+            raise DatasetError(
                 f"{self.folder}: no *.safetensors shard yet; run training.builtin.latents first"
             )
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from training.errors import DatasetError
+
 from .drawings import drawing, printed
 from .panoramas import View, load_panorama, random_view, render_view
 from .rendering import (
@@ -129,10 +131,10 @@ def beside(rng: np.random.Generator, left: Array, right: Array) -> Array:
 
 
 def load_photo(path: Path) -> Array:
-    """uint8 `[H,W,3]`, RGB order."""
+    """uint8 `[H,W,3]`, RGB order. Raises: DatasetError when it is no picture."""
     photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if photo is None:
-        raise ValueError(f"{path}: not a readable picture; remove it from the folder of photos")
+        raise DatasetError(f"{path}: not a readable picture; remove it from the folder of photos")
     return photo[..., ::-1]
 
 

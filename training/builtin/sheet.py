@@ -14,6 +14,7 @@ from gm_core.color import linear_to_srgb, luminance, srgb_to_linear
 from gm_core.gain_map import merge_hdr
 from gm_core.metrics import align
 from training.data.sources import pictures_below
+from training.exit_codes import exit_code
 
 from .cache import to_bchw
 from .panoramas import find_panoramas
@@ -99,4 +100,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.ema import ExponentialMovingAverage
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .loop import learning_rate, timed_steps
@@ -81,4 +82,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

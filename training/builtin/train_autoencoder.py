@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gm_core.sampling import Denoiser, sample_gain_map
 from gm_core.schedule import sampling_sigmas
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
@@ -110,4 +111,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gm_core.tone.net import PhoneNet, ToneNet
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .cache import Rows
@@ -103,4 +104,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

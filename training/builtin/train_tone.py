@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gm_core.tone.curves import ToneCurves
 from gm_core.tone.net import ToneNet
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join, shard_files
@@ -147,4 +148,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))
