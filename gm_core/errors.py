@@ -2,9 +2,9 @@
 
 
 class GainMapError(ValueError):
-    """Base of all errors that this project raises on purpose; alone, an input of the maths is unusable.
+    """Base of the errors that core, nodes and training raise on purpose; itself for inputs of the maths.
 
-    Its message, which users see, names the input, what is wrong with it and what to do.
+    Users see its message: it names the input, what is wrong with it and what to do.
     """
 
 
