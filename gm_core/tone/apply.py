@@ -2,7 +2,7 @@
 
 The curves that the tone net inferred are averaged with those that the UNet painted and applied to the
 picture's own pixels. Added is what no curve can know: how bright clipped areas were, as the highlight net
-says.
+says, and which colour they had, as the tint net says.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from ..errors import GainMapError
 from ..gain_coding import GainCoding
 from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
-from .clipping import NEAR_WHITE, white_share
+from .clipping import NEAR_WHITE, white_share, whiteness
 from .curves import KNOTS, ToneCurves, fit_curves
-from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, look_size
+from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues
+from .look import look_at
 from .net import ToneNet
 from .statistics import picture_statistics
+from .tints import TintNet, tint_clues
 
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
@@ -41,15 +43,23 @@ def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -
     """Stops `[B,1,h,w]`, small, that the white pixels of a picture `[B,3,H,W]` gain beyond its curves."""
     if net is None:
         return sdr.new_zeros(len(sdr), 1, 1, 1, dtype=torch.float32)
-    look = interpolate(sdr.float(), size=look_size(*sdr.shape[-2:]), mode="area")
+    look = look_at(sdr)
     clues = highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True))
     return lost_light(curves) * bolder(net(clues), clues[:, WHITE_CLUE, None])
+
+
+def tint_stops(net: TintNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
+    """Stops `[B,3,h,w]`, small, by which clipped channels of a picture `[B,3,H,W]` gain more or less than all."""
+    if net is None:
+        return sdr.new_zeros(len(sdr), 3, 1, 1, dtype=torch.float32)
+    look = look_at(sdr)
+    return lost_light(curves) * net(tint_clues(look, curves.gain(look)))
 
 
 def lost_light(curves: ToneCurves) -> Tensor:
     """`[B,1,1,1]`, 0 where the curves say that a picture was drawn, or its camera clipped nothing, else 1.
 
-    The highlight net sees too little of a picture to tell a white button from a lamp.
+    The nets for clipped areas see too little of a picture to tell a white button from a lamp.
     """
     grey = curves.by_channel + curves.by_largest
     rise = grey[:, -1] - grey[:, KNOTS // 2]
@@ -64,7 +74,7 @@ def gain_with_highlights(curves: ToneCurves, sdr: Tensor, bright: Tensor) -> Ten
     Args:
         curves: of the picture.
         sdr: `[B,3,H,W]`.
-        bright: `[B,1,H,W]` stops beyond the curves, 0 where nothing is white.
+        bright: `[B,3,H,W]` or `[B,1,H,W]` stops beyond the curves, 0 where nothing is white.
 
     Returns:
         `[B,3,H,W]` stops.
@@ -110,7 +120,8 @@ def finished_gain_map(
 def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNet) -> Tensor:
     """The map on the tone curves that it and the statistics of its SDR picture agree on, at full size.
 
-    Greys stay grey, for channels of equal value get equal gain. Arguments as `full_size_map`.
+    Greys that are not white stay grey, for channels of equal value get equal gain. Arguments as
+    `full_size_map`.
     """
     if coding.encoding != "log2":
         raise GainMapError("tone correction needs a log2-coded gain map; this model's is linear")
@@ -118,12 +129,13 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
     curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
-    beyond = highlight_stops(net.highlights, sdr, curves)
+    beyond, tints = highlight_stops(net.highlights, sdr, curves), tint_stops(net.tints, sdr, curves)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
-        bright = white_share(strip) * resized_rows(beyond, top, strip.shape[-2], height, width)
+        small_to_strip = lambda stops: resized_rows(stops, top, strip.shape[-2], height, width)  # noqa: E731, B023
+        bright = white_share(strip) * small_to_strip(beyond) + whiteness(strip) * small_to_strip(tints)
         stops = gain_with_highlights(curves, strip, bright)
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

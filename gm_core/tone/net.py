@@ -14,11 +14,12 @@ from ..errors import ModelFileError
 from .curves import KNOTS, ToneCurves
 from .highlights import HighlightNet
 from .statistics import STATISTICS
+from .tints import TintNet
 
 PREFIX = "gmhdr.tone."
 """Tensors of a ToneNet in a model file start with this."""
-HIGHLIGHTS, PHONES = "highlights.", "phones."
-"""Among those, the tensors of its HighlightNet and of its PhoneNet start with these."""
+HIGHLIGHTS, PHONES, TINTS = "highlights.", "phones.", "tints."
+"""Among those, the tensors of its HighlightNet, its PhoneNet and its TintNet start with these."""
 JUDGE_WIDTH = 64
 
 
@@ -59,14 +60,15 @@ class PhoneNet(nn.Module):
 
 class ToneNet(nn.Module):
     """Statistics of a picture to the curves of its gain: a multilayer perceptron, or several side by side.
-    With it travel, if a model has them, the net that knows phones, and the net that judges clipped areas, of
-    which curves know nothing.
+    With it travel, if a model has them, the net that knows phones, and the nets that judge how bright clipped
+    areas were and of which colour, of which curves know nothing.
     """
 
     mean: Tensor
     scale: Tensor
     phones: PhoneNet | None
     highlights: HighlightNet | None
+    tints: TintNet | None
 
     def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
         super().__init__()
@@ -75,6 +77,7 @@ class ToneNet(nn.Module):
         self.layers = curve_layers(width, dropout)
         self.phones = None
         self.highlights = None
+        self.tints = None
 
     @classmethod
     def pop_from(cls, weights: dict[str, Tensor], name: str) -> ToneNet | None:
@@ -91,6 +94,8 @@ class ToneNet(nn.Module):
             net.phones = PhoneNet(width=_width(weights, PHONES))
         if any(key.startswith(HIGHLIGHTS) for key in weights):
             net.highlights = HighlightNet()
+        if any(key.startswith(TINTS) for key in weights):
+            net.tints = TintNet()
         try:
             net.load_state_dict({key: tensor.float() for key, tensor in weights.items()})
         except RuntimeError as error:

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean
 
@@ -23,17 +24,20 @@ from gm_core.tone.curves import KNOTS
 from gm_core.tone.highlights import CLUES
 from gm_core.tone.net import ToneNet
 from gm_core.tone.statistics import STATISTICS
+from gm_core.tone.tints import TINT_CLUES, TintNet
 from training.builtin import (
     cache,
     drawings,
     evaluate,
     latents,
+    loop,
     objective,
     rendering,
     samples,
     tone_curves,
     train_highlights,
     train_phones,
+    train_tints,
     train_tone,
     validation,
 )
@@ -204,8 +208,14 @@ def tone_rows_of(statistics: torch.Tensor, stops: float) -> cache.Rows:
     }
 
 
-def test_the_judge_learns_whose_pictures_are_phones():
+def steps(count: int) -> Callable[[float], Iterator[tuple[int, float]]]:
+    """Training's clock that counts steps, for how many fit into a time depends on the machine."""
+    return lambda minutes: ((step, step / count) for step in range(count))
+
+
+def test_the_judge_learns_whose_pictures_are_phones(monkeypatch):
     """The phone's net says two stops, the other none; the first statistic tells who is right."""
+    monkeypatch.setattr(loop, "timed_steps", steps(60))
     torch.manual_seed(0)
     statistics = torch.randn(2, 64, STATISTICS)
     statistics[0, :, 0], statistics[1, :, 0] = 3, -3
@@ -215,7 +225,7 @@ def test_the_judge_learns_whose_pictures_are_phones():
         train_tone.linear_layers(answers)[-1].bias[KNOTS + KNOTS * 3 // 4 :] = 2
     net.phones = train_phones.phone_net(answers)
     phones, others = (tone_rows_of(part, stops) for part, stops in zip(statistics, (2, 0), strict=True))
-    train_phones.fit_judge(net, phones, others, minutes=0.02, lr=0.01)
+    train_phones.fit_judge(net, phones, others, minutes=1, lr=0.01)
     before = 2 * torch.sigmoid(torch.tensor(train_phones.SELDOM))
     believed = [net(rows["statistics"]).by_largest[:, -1].mean() for rows in (phones, others)]
     assert believed[1] < before < believed[0]
@@ -245,6 +255,33 @@ def test_highlight_net_is_asked_for_what_the_tone_net_leaves_over():
     assert (rows["given"] == 0).all()
     assert rows["wanted"][:, 0, 10:20, 10:20].sub(2).abs().max() < 0.05  # beyond the half stop of exposure
     assert (rows["wanted"][:, :, :9] == 0).all()
+
+
+def white_beside_blue() -> cache.Rows:
+    """Blue on the left, white on the right that was blue, too: two stops of blue, one of red."""
+    sdr, stops = torch.full((4, 3, 128, 128), 0.2), torch.zeros(4, 3, 128, 128)
+    sdr[..., :64] = torch.tensor([0.4, 0.6, 0.8]).view(3, 1, 1)
+    sdr[..., 64:], stops[..., 64:] = 1.0, torch.tensor([1.0, 1.5, 2.0]).view(3, 1, 1)
+    return pictures_of(sdr, stops)
+
+
+def test_tint_net_is_asked_by_how_much_channels_of_white_differ():
+    rows = train_tints.tint_rows(white_beside_blue())
+    assert rows["clues"].shape == (4, TINT_CLUES, 32, 32)
+    assert (rows["white"][..., 16:] == 1).all() and (rows["white"][..., :16] == 0).all()
+    wanted = torch.tensor([-0.5, 0.0, 0.5]).view(3, 1, 1)
+    assert (rows["tint"][..., 16:].float() - wanted).abs().max() < 0.05
+
+
+def test_tint_net_learns_that_white_beside_blue_is_blue(monkeypatch):
+    monkeypatch.setattr(loop, "timed_steps", steps(40))
+    torch.manual_seed(0)
+    net, rows = TintNet(), train_tints.tint_rows(white_beside_blue())
+    before = train_tints.loss_of(net, {name: column.float() for name, column in rows.items()})
+    train_tints.fit(net, rows, minutes=1)
+    found = net(rows["clues"].float())[..., 16:].mean(dim=(0, 2, 3))
+    assert found[2] > found[1] > found[0]
+    assert train_tints.loss_of(net, {name: column.float() for name, column in rows.items()}) < before
 
 
 def test_best_curves_of_a_sample_leave_nothing_over_that_is_no_matter_of_place():
@@ -336,7 +373,12 @@ def test_a_folder_without_panoramas_is_named(command, tmp_path):
 
 @pytest.mark.parametrize(
     ("command", "needed"),
-    [(latents.main, "--teacher"), (train_tone.main, None), (train_highlights.main, "--tone-net")],
+    [
+        (latents.main, "--teacher"),
+        (train_tone.main, None),
+        (train_highlights.main, "--tone-net"),
+        (train_tints.main, None),
+    ],
 )
 def test_a_folder_without_samples_is_named(command, needed, tmp_path):
     other = [needed, str(tmp_path)] if needed else []

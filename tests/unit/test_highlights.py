@@ -16,8 +16,8 @@ from gm_core.tone.highlights import (
     HighlightNet,
     bolder,
     highlight_clues,
-    look_size,
 )
+from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
@@ -51,7 +51,7 @@ def full_map(sdr: torch.Tensor, highlights: HighlightNet | None) -> torch.Tensor
 
 
 def clues_of(sdr: torch.Tensor, curves: ToneCurves) -> torch.Tensor:
-    look = torch.nn.functional.interpolate(sdr, size=look_size(*sdr.shape[-2:]), mode="area")
+    look = look_at(sdr)
     return highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True))
 
 

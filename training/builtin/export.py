@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -11,7 +12,7 @@ from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.shipped import UNET_FILE, VAE_FILE
-from gm_core.tone.net import HIGHLIGHTS
+from gm_core.tone.net import HIGHLIGHTS, TINTS
 from gm_core.tone.net import PREFIX as TONE_PREFIX
 from gm_core.unet_keys import to_ldm
 from training.tensor_files import save_whole
@@ -51,14 +52,15 @@ def export(
     autoencoder: TinyAutoencoder,
     folder: Path,
     info: GainMapModelInfo,
-    tone_net: Path | None,
-    highlight_net: Path | None,
+    tone_nets: Mapping[str, Path | None],
 ) -> None:
-    """Both files into `folder`; `unet` holds diffusers names, the other nets travel in its file."""
+    """Both files into `folder`; `unet` holds diffusers names. In its file travel `tone_nets`: what the names
+    of a net's tensors are to start with, and its file, if there is one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.half().contiguous() for key, value in to_ldm(load_file(unet)).items()}
     weights[TEXT_CONTEXT_KEY] = text_context().half()
-    for prefix, path in ((TONE_PREFIX, tone_net), (TONE_PREFIX + HIGHLIGHTS, highlight_net)):
+    for prefix, path in tone_nets.items():
         if path:
             weights |= {prefix + key: value.half() for key, value in load_file(path).items()}
     card = {"modelspec.title": "GM-HDR built-in gain-map UNet", **CARD}
@@ -81,12 +83,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--highlight-net", type=Path, help="file from training.builtin.train_highlights; needs --tone-net"
     )
+    parser.add_argument(
+        "--tint-net", type=Path, help="file from training.builtin.train_tints; needs --tone-net"
+    )
     parser.add_argument("--output", type=Path, default=Path("weights"))
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--working-side", type=int, default=128)
     options = parser.parse_args(arguments)
-    if options.highlight_net and not options.tone_net:
-        parser.error("--highlight-net adds to a tone net: give --tone-net")
+    if (options.highlight_net or options.tint_net) and not options.tone_net:
+        parser.error("--highlight-net and --tint-net add to a tone net: give --tone-net")
     autoencoder = TinyAutoencoder()
     if options.autoencoder:
         autoencoder.load_exported(options.autoencoder)
@@ -99,8 +104,11 @@ def main(arguments: list[str] | None = None) -> None:
         autoencoder,
         options.output,
         model_info(steps=options.steps, working_side=options.working_side),
-        options.tone_net,
-        options.highlight_net,
+        {
+            TONE_PREFIX: options.tone_net,
+            TONE_PREFIX + HIGHLIGHTS: options.highlight_net,
+            TONE_PREFIX + TINTS: options.tint_net,
+        },
     )
 
 

@@ -18,12 +18,14 @@ from gm_core.tone.clipping import white_share
 from gm_core.tone.curves import ToneCurves, fit_curves
 from gm_core.tone.highlights import (
     GAIN_CLUE,
-    HIGHLIGHTS_SIDE,
     WHITE_CLUE,
     HighlightNet,
     highlight_clues,
 )
+from gm_core.tone.look import PLACES_SIDE
 from gm_core.tone.net import ToneNet
+from training.errors import DatasetError
+from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join, shard_files
@@ -44,7 +46,7 @@ tone net's, which errs more on scenes that it never saw.
 BEYOND_DISPLAYS, HARDLY_SEEN = 3.0, 0.3
 """Stops from which hardly any display shows a difference, and how much one counts from there."""
 LEAST_CROP = 20
-"""Pixels per side, of `HIGHLIGHTS_SIDE`, of the smallest part of a sample that is shown for itself."""
+"""Pixels per side, of `PLACES_SIDE`, of the smallest part of a sample that is shown for itself."""
 DROPOUT = 0.1
 PART = 32
 
@@ -90,7 +92,7 @@ def highlight_rows(pictures: Rows, curves_of: CurvesOf) -> Rows:
 
 def mean_in_white(stops: Tensor, share: Tensor) -> Tensor:
     """Mean over the white pixels at each place the net sees, `[N,3,H,W]` to `[N,1,S,S]`."""
-    step = stops.shape[-1] // HIGHLIGHTS_SIDE
+    step = stops.shape[-1] // PLACES_SIDE
     sums = avg_pool2d(share * stops.mean(dim=1, keepdim=True), step)
     return sums / avg_pool2d(share, step).clamp(min=1e-3)
 
@@ -106,17 +108,21 @@ def seen_on_displays(stops: Tensor) -> Tensor:
     return stops - (1 - HARDLY_SEEN) * (stops - BEYOND_DISPLAYS).clamp(min=0)
 
 
-def varied(rows: Rows, chosen: Tensor, noise: float) -> Rows:
-    """The chosen rows as float32: half of the time mirrored, half of the time a part of them, the curves off
-    by some stops.
-    """
+def varied_view(rows: Rows, chosen: Tensor) -> Rows:
+    """The chosen rows as float32: half of the time mirrored, half of the time a part of them."""
     batch = {name: column[chosen].float() for name, column in rows.items()}
     if torch.rand(()) < 0.5:
         batch = {name: column.flip(-1) for name, column in batch.items()}
     if torch.rand(()) < 0.5:
-        side = int(torch.randint(LEAST_CROP, HIGHLIGHTS_SIDE, ()))
-        top, left = torch.randint(HIGHLIGHTS_SIDE - side + 1, (2,)).tolist()
+        side = int(torch.randint(LEAST_CROP, PLACES_SIDE, ()))
+        top, left = torch.randint(PLACES_SIDE - side + 1, (2,)).tolist()
         batch = {name: column[..., top : top + side, left : left + side] for name, column in batch.items()}
+    return batch
+
+
+def varied(rows: Rows, chosen: Tensor, noise: float) -> Rows:
+    """The chosen rows from another view, the curves off by some stops."""
+    batch = varied_view(rows, chosen)
     off = noise * torch.randn(len(chosen), 1, 1, 1)
     batch["clues"][:, GAIN_CLUE, None] += off / 4 * batch["clues"][:, WHITE_CLUE, None]
     return batch | {"given": batch["given"] + off, "wanted": batch["wanted"] - off}
@@ -164,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
             best.append(highlight_rows(pictures, best_curves))
             left_over.append(highlight_rows(pictures, inferred))
     if not best:
-        raise SystemExit(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
+        raise DatasetError(f"{options.pictures}: no sample shows white; training.builtin.cache makes more")
     net, rows = HighlightNet(dropout=DROPOUT), join(best)
     log.info("%d samples with white in them", len(rows["clues"]))
     fit(net, rows, noise=BEST_NOISE, minutes=options.minutes * 2 / 3, lr=2e-3)
@@ -173,4 +179,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -9,7 +9,7 @@
 #
 # A run that was cut off does not repeat the steps that are complete. Smaller runs: SHARDS and SHARD_SIZE
 # (samples), MINUTES_UNET, MINUTES_AUTOENCODER, MINUTES_TONE (each of three nets), MINUTES_PHONES,
-# MINUTES_HIGHLIGHTS, DECODER_STEPS, PYTHON.
+# MINUTES_HIGHLIGHTS, MINUTES_TINTS, DECODER_STEPS, PYTHON.
 set -eu
 [ $# -eq 4 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
 panoramas=$1 photos=$2 taesd=$3 work=$4
@@ -38,8 +38,11 @@ once "$work/tone_phones.safetensors" "phones" train_phones --phones "$work/phone
     --tone-net "$work/tone.safetensors" --minutes "${MINUTES_PHONES:-5}"
 once "$work/highlights.safetensors" "highlight net" train_highlights --pictures "$work/pictures" \
     --tone-net "$work/tone_phones.safetensors" --minutes "${MINUTES_HIGHLIGHTS:-18}"
+once "$work/tints.safetensors" "tint net" train_tints --pictures "$work/pictures" \
+    --minutes "${MINUTES_TINTS:-12}"
 once "$work/autoencoder.safetensors" "autoencoder" train_autoencoder --panoramas "$panoramas" \
     --photos "$photos" --teacher "$taesd" --minutes "${MINUTES_AUTOENCODER:-30}"
 step "files of the model" export --unet "$work/unet.safetensors" --tone-net "$work/tone_phones.safetensors" \
-    --highlight-net "$work/highlights.safetensors" --autoencoder "$work/autoencoder.safetensors" \
+    --highlight-net "$work/highlights.safetensors" --tint-net "$work/tints.safetensors" \
+    --autoencoder "$work/autoencoder.safetensors" \
     --output "$work/weights"
