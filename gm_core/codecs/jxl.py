@@ -39,7 +39,8 @@ def encode_jxl(hdr: np.ndarray, *, primaries: str = "bt709", effort: int = 4) ->
 
 
 def decode_jxl(data: bytes) -> HDRImage:
-    """A JPEG XL by its colour tags: PQ, HLG, linear and plain powers as HDR, everything else as SDR.
+    """A JPEG XL by its colour tags: PQ, HLG, linear and plain powers as HDR, everything else as SDR; of an
+    animation the first frame.
 
     Raises:
         ImageReadError: damaged, truncated, too large, its colours stand in an ICC profile alone, or
@@ -51,7 +52,7 @@ def decode_jxl(data: bytes) -> HDRImage:
         check_size(header.width, header.height, source="JPEG XL", max_pixels=_MAX_PIXELS)
         if header.colour is None:
             raise ImageReadError(_PROFILE_ONLY)
-        pixels = _samples(imagecodecs.jpegxl_decode(data), header.bits)
+        pixels = _samples(imagecodecs.jpegxl_decode(data, index=0), header.bits)
         colour = pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
         picture = _picture(np.ascontiguousarray(colour), header.colour)
         if pixels.shape[2] in (2, 4):

@@ -143,6 +143,14 @@ def test_alpha_of_its_own_depth_is_scaled_with_the_colour():
     np.testing.assert_allclose(decode_jxl(deeper).alpha, 512 / 4095, atol=1 / 1023)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_of_an_animated_jxl_the_first_frame_is_read(channels):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 9, 11, channels), np.uint8)
+    picture = decode_jxl(imagecodecs.jpegxl_encode(frames, lossless=True))
+    np.testing.assert_array_equal(np.rint(picture.sdr * 255), frames[0, ..., :3])
+    assert (picture.alpha is None) == (channels == 3)
+
+
 def test_jxl_in_pq_is_hdr():
     picture = decode_jxl(PQ_JXL)
     assert picture.primaries == "bt2020" and picture.sdr is None
