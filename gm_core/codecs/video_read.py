@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ImageReadError
 from .frames import Tags, frame_picture, opened, tags_of
 from .image import HDRImage, reading
+from .iso_boxes import is_cut
 from .signal import HLG, PQ
 
 _FULL_RANGE = 2
@@ -21,8 +22,8 @@ _CURVES = {1: "BT.709", 2: "not stated", 6: "BT.601", 8: "linear", 13: "sRGB", 1
 
 
 class VideoInfo(NamedTuple):
-    """frames: those stored, counted where the container does not say. fps: 0 where unknown. transfer: the
-    number of the stream's curve in ITU-T H.273."""
+    """frames: those stored, counted where the container does not say; a trimmed video shows fewer. fps: 0
+    where unknown. transfer: the number of the stream's curve in ITU-T H.273."""
 
     width: int
     height: int
@@ -76,11 +77,12 @@ def decode_frames(
 ) -> Iterator[HDRImage]:
     """The frames of a video from number `start` on, one at a time, upright, by their colour tags.
 
-    `metadata` has "time" in seconds.
+    `metadata` has "time" in seconds. Frames that are stored but not shown, as in trimmed videos, are not
+    counted.
 
     Raises:
-        ImageReadError: not a video, damaged, too large, of an unsupported pixel format, or it ends before
-            `start`.
+        ImageReadError: not a video, damaged, truncated, too large, of an unsupported pixel format, or it
+            ends before `start`.
     """
     with _reading(path) as container:
         # Some decoders forget what the container states once they have seen a frame that does not.
@@ -92,9 +94,11 @@ def decode_frames(
                 picture = _upright(frame_picture(frame, tags, white_nits=white_nits), frame)
                 picture.metadata |= {"format": "video", "time": frame.time}
                 yield picture
-        stated = max(container.streams.video[0].frames, start + 1)
-        if count < stated:
-            raise ImageReadError(f"ends after {count} of {stated} frames")
+        # Trimmed videos store frames that are not shown: those before the first, and those that refer to
+        # what was cut away. Fewer than stored are a damage only where the file ends too early.
+        stored = max(container.streams.video[0].frames, start + 1)
+        if count <= start or (count < stored and is_cut(path)):
+            raise ImageReadError(f"ends after {count} of {stored} frames")
 
 
 @contextmanager

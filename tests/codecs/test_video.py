@@ -75,6 +75,28 @@ def test_a_turned_video_stands_upright(video, tmp_path):
     np.testing.assert_array_equal(next(decode_frames(path)).hdr, np.rot90(next(decode_frames(video[0])).hdr))
 
 
+def test_frames_that_a_trimmed_video_does_not_show_are_left_out(video, tmp_path):
+    """Cut without coding it anew: the frames before the cut are stored, for those after it refer to them."""
+    path = tmp_path / "trimmed.mp4"
+    run_ffmpeg("-ss", "0.07", "-i", str(video[0]), "-c", "copy", str(path))
+    assert describe_video(path).frames == 4
+    shown, whole = list(decode_frames(path)), list(decode_frames(video[0]))
+    assert len(shown) == 2
+    assert all(np.array_equal(a.hdr, b.hdr) for a, b in zip(shown, whole[2:], strict=True))
+    with pytest.raises(ImageReadError, match="ends after 2 of 4 frames"):
+        list(decode_frames(path, start=2))
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_video_cut_between_or_in_frames_is_refused(video, tmp_path, taken):
+    with av.open(str(video[0])) as container:
+        last = max(packet.pos for packet in container.demux(video=0) if packet.size)
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(video[0].read_bytes()[: last + taken])
+    with pytest.raises(ImageReadError, match=r"cut\.mp4"):
+        list(decode_frames(path))
+
+
 def test_tags_and_light_levels(video):
     path, level = video
     probe = ffprobe(path)
