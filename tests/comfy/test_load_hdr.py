@@ -92,6 +92,14 @@ def test_infinite_pixels_become_the_peak_where_primaries_change(host) -> None:
     torch.testing.assert_close(converted[0, 0, 0], torch.full((3,), 5.0), rtol=1e-4, atol=1e-4)
 
 
+def test_a_sun_beyond_the_largest_qmax_is_loaded_whole(host, saved) -> None:
+    original = hdr_picture()
+    original[0, 3, 3] = 1e6
+    hdr, _, gain_map, qmax, _ = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=original)).args
+    assert torch.equal(hdr, original)
+    assert qmax == 65535 and gain_map.max() == 1
+
+
 def test_alpha_becomes_a_mask(host, saved) -> None:
     mask = torch.zeros(1, 24, 40)
     mask[:, :9] = 1
