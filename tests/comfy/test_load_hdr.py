@@ -107,6 +107,17 @@ def test_alpha_becomes_a_mask(host, saved) -> None:
     assert torch.equal(host.call("GMHDRLoadHDR", image=name).args[4], mask)
 
 
+def test_what_is_half_transparent_stays_as_bright_from_save_to_save(host, saved) -> None:
+    hdr, mask = torch.full((1, 8, 8, 3), 4.0), torch.full((1, 8, 8), 0.5)
+    written = []
+    for _ in range(2):
+        name = saved("GMHDRSaveEXR", hdr=hdr, mask=mask)
+        hdr, _, _, _, mask = host.call("GMHDRLoadHDR", image=name).args
+        written.append((host.base / "input" / name).read_bytes())
+    assert hdr.eq(4).all() and mask.eq(0.5).all()
+    assert written[0] == written[1]
+
+
 def test_content_decides_not_the_name(host, saved) -> None:
     name = saved("GMHDRSaveEXR", hdr=hdr_picture())
     (host.base / "input" / name).rename(host.base / "input/lies.hdr")
