@@ -84,6 +84,13 @@ def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
         assert image.getexif()[0x0110].startswith("prompt:")
 
 
+def test_a_large_plain_avif_is_no_bomb():
+    file = io.BytesIO()
+    Image.new("L", (4096, 4096), 255).save(file, "AVIF", speed=10)
+    assert len(file.getvalue()) < 800
+    assert decode_avif(file.getvalue()).sdr.min() == 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_avif_stands_upright_with_its_alpha(orientation):
     ramp = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
