@@ -62,10 +62,13 @@ def read_base(image: Image.Image, profile: bytes) -> SDRBase:
 def rgb_profile(profile: bytes) -> IccProfile | None:
     """The profile of an RGB picture; None, which means sRGB, where it is empty, for another colour space or
     of a kind that matrix and curves cannot express."""
-    if profile[16:20] != b"RGB ":
-        return None
+    return known_profile(profile) if profile[16:20] == b"RGB " else None
+
+
+def known_profile(profile: bytes) -> IccProfile | None:
+    """The profile of an RGB or grey picture; None where it is empty or of another kind."""
     try:
-        return read_icc(profile)
+        return read_icc(profile) if profile else None
     except ImageReadError as error:
         logger.info("%s", error)
         return None
