@@ -48,7 +48,7 @@ def decode_png(data: bytes) -> HDRImage:
         else:
             picture = _shallow(image, chunks, cicp)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
-        orient(picture, image.getexif())
+        orient(picture, image)
         return picture
 
 

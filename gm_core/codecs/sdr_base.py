@@ -81,9 +81,16 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
     convert(picture, np.linalg.solve(d50_matrix(FALLBACK), profile.to_xyz).astype(np.float32))
 
 
-def orient(picture: HDRImage, exif: Image.Exif) -> None:
-    """Turn every plane of a picture upright, in place, by the orientation that its Exif block states."""
-    turn(picture, exif.get(_ORIENTATION, 1))
+def orient(picture: HDRImage, image: Image.Image) -> None:
+    """Turn every plane of a picture upright, in place, by the Exif block of the file it was read from. A
+    damaged block counts as none: the pixels are intact."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    # Pillow raises SyntaxError, struct.error and others here, and documents none.
+    except Exception as error:
+        logger.warning("its Exif block is damaged (%s); the picture is shown as it is stored", error)
+        return
+    turn(picture, orientation)
 
 
 def turn(picture: HDRImage, orientation: int) -> None:

@@ -149,6 +149,15 @@ def test_workflow_goes_where_comfyui_puts_it():
     assert exif[0x010E] == "other:3"
 
 
+@pytest.mark.parametrize("damaged", [b"MM", b"MM\0*", b"nonsense", b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_spoils_no_picture(damaged, suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (8, 4), (255, 255, 255)).save(path, exif=b"Exif\0\0" + damaged)
+    np.testing.assert_allclose(read_image(path).sdr, np.ones((4, 8, 3)), atol=1 / 255)
+
+
 def test_no_metadata_makes_no_block():
     assert exif_block({}) is None
 
