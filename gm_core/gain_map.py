@@ -8,12 +8,15 @@ Every function takes float16, bfloat16 or float32, returns float32 and leaves it
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .errors import GainMapError
+
+logger = logging.getLogger(__name__)
 
 _LIMITS = {"qmax": 65535.0, "gamma": 10.0, "offset": 1.0}
 
@@ -114,17 +117,22 @@ def restate_gain_map(*, sdr: Tensor, gain_map: Tensor, spec: GainMapSpec, wanted
 def fitting_spec(*, sdr: Tensor, hdr: Tensor) -> GainMapSpec:
     """Eq. (1) with the paper's gamma and offset and the smallest qmax, at least 1, that loses no highlight.
 
+    A warning in the log tells of highlights beyond the largest qmax, 65535, which the gain map then cuts.
+
     Args:
         sdr: [B,3,H,W] display-encoded, clamped to [0, 1].
         hdr: [B,3,H,W] linear, 1.0 = SDR white; NaN and infinite values are not counted.
 
     Raises:
-        GainMapError: the shapes do not fit, a tensor holds integers, or the highlights are beyond any qmax.
+        GainMapError: the shapes do not fit, or a tensor holds integers.
     """
     _check(sdr, hdr, "hdr", channels=(3,))
     spec = GainMapSpec()
     gain = (hdr.float() + spec.offset) / _linear_plus_offset(sdr, spec)
-    return replace(spec, qmax=max(1.0, gain.nan_to_num(posinf=0.0).amax().item() - 1.0))
+    needed, limit = gain.nan_to_num(posinf=0.0).amax().item() - 1.0, _LIMITS["qmax"]
+    if needed > limit:
+        logger.warning("highlights need a qmax of %.6g; their gain map is cut at %g", needed, limit)
+    return replace(spec, qmax=min(max(1.0, needed), limit))
 
 
 def scale_gain(*, gain_map: Tensor, strength: float | Tensor, spec: GainMapSpec) -> Tensor:

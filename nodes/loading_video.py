@@ -22,7 +22,7 @@ BYTES_PER_PIXEL = 12
 
 
 def frames_to_read(info: VideoInfo, start: int, count: int, memory_gb: float, name: str) -> int:
-    """How many frames are asked for and there.
+    """How many frames are asked for and stored; a trimmed video may show fewer.
 
     Raises:
         ImageReadError: none, or more than the memory limit holds.
@@ -42,10 +42,11 @@ def frames_to_read(info: VideoInfo, start: int, count: int, memory_gb: float, na
 
 
 def read_batch(path: Path, start: int, count: int, white_nits: float, convert_to: str) -> torch.Tensor:
-    """[count,H,W,3] linear light, 1.0 = `white_nits`, one frame besides the batch in memory at once.
+    """[N,H,W,3] linear light, 1.0 = `white_nits`, one frame besides the batch in memory at once. N is
+    `count`, or less where the video shows fewer frames.
 
     Raises:
-        ImageReadError: the video is damaged, ends too early or changes its size.
+        ImageReadError: the video is damaged or truncated, shows nothing from `start` on, or changes its size.
     """
     bar = progress_bar(count)
     batch = torch.empty(0)
@@ -59,9 +60,7 @@ def read_batch(path: Path, start: int, count: int, white_nits: float, convert_to
             raise ImageReadError(f"{path.name}: frame {start + number} has another size than the first.")
         batch[number] = hdr
         bar.update(1)
-    if number + 1 < count:
-        raise ImageReadError(f"{path.name}: ends after {number + 1} of {count} frames; the file is damaged.")
-    return batch
+    return batch[: number + 1]
 
 
 def range_inputs() -> list[io.Input]:

@@ -124,13 +124,9 @@ def encode(
     single = {name: loaded(batch[number]) for name, batch in pictures.items()}
     single["hdr"] = linear_picture(pictures["hdr"], number, primaries, options["primaries"])
     arrays = {name: _storable(picture, limit) for name, picture in single.items()}
-    hdr = arrays["hdr"][0]
-    alpha = None
-    if "mask" in arrays:
-        alpha = 1.0 - arrays["mask"][0][..., 0]
-        hdr = hdr * alpha[..., None]
+    alpha = 1.0 - arrays["mask"][0][..., 0] if "mask" in arrays else None
     stored = {LAYERS[name]: arrays[name][0] for name in LAYERS if name in arrays}
-    data = encode_exr(hdr, alpha=alpha, layers=stored, **options)
+    data = encode_exr(arrays["hdr"][0], alpha=alpha, layers=stored, **options)
     return data, "; ".join(f"{name}: {found}" for name, (_, found) in arrays.items() if found)
 
 

@@ -13,7 +13,7 @@ from ..errors import ImageReadError, ImageWriteError
 from .avif_items import Grid, Items, clean_aperture, orientation, read_items
 from .avif_metadata import add_metadata
 from .frames import Tags, frame_codes, frame_picture, opened, tags_of
-from .image import HDRImage, check_hdr, check_ratio, check_size, reading
+from .image import HDRImage, check_hdr, check_size, reading
 from .libraries import library
 from .profiles import picture_of_profile
 from .sdr_base import crop, turn
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 LOSSLESS = 100
 _MAX_SIDE = 65536
-# A plain 128x128 block takes a few bits.
-_PIXELS_PER_BYTE = 20_000
 
 
 def encode_avif(
@@ -107,7 +105,6 @@ def decode_avif(data: bytes) -> HDRImage:
 def _first_frame(data: bytes) -> HDRImage:
     """The first picture of a sequence."""
     with opened(data, "mov") as container:
-        _check(container.streams.video[0].codec_context, data)
         frame = next(container.decode(video=0), None)
         if frame is None:
             raise ImageReadError("no picture in the file")
@@ -126,18 +123,14 @@ def _frames(data: bytes, items: Items, item: int) -> tuple[list[Any], Grid | Non
         if grid is not None:
             check_size(grid.width, grid.height, source="AVIF")
         for stream in streams:
-            _check(stream.codec_context, data)
+            # The size alone counts: AV1 codes a plain picture of any size in a few hundred bytes.
+            check_size(stream.codec_context.width, stream.codec_context.height, source="AVIF")
         for packet in container.demux(streams) if streams else ():
             for frame in packet.decode():
                 frames.setdefault(packet.stream.id, frame)
     if any(number not in frames for number in wanted):
         raise ImageReadError("its picture cannot be decoded; the file is truncated or damaged")
     return [frames[number] for number in wanted], grid
-
-
-def _check(context: Any, data: bytes) -> None:
-    check_size(context.width, context.height, source="AVIF")
-    check_ratio(context.width * context.height, len(data), _PIXELS_PER_BYTE, source="AVIF")
 
 
 def _stated(nclx: bytes) -> Tags:

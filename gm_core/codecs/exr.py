@@ -57,7 +57,7 @@ def encode_exr(
     """One scan-line part whose main R, G, B are the HDR picture.
 
     hdr: [H,W,3] linear light in `primaries`, 1.0 = SDR white = `white_nits`; negative values are kept.
-        With `alpha` [H,W], OpenEXR readers expect colour that is already multiplied by it.
+    alpha: [H,W] in [0,1], by which `hdr`, but no layer, is multiplied in the file, as OpenEXR asks.
     half: 16-bit floats. Values beyond `largest_value` are clamped to it.
     layers: name -> [H,W,1] or [H,W,3], stored as `name.Y` or `name.R/G/B` beside the picture; `decode_exr`
         gives back those that `exr_layers` names. SDR_LAYER is taken display-encoded (sRGB curve, [0,1]) and
@@ -101,9 +101,11 @@ def _with_alpha(picture: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     if alpha is None:
         return picture
     values = np.asarray(alpha, np.float32)
-    if values.shape != picture.shape[:2] or not np.isfinite(values).all():
-        raise ImageWriteError(f"alpha has shape {values.shape}; expected finite {picture.shape[:2]}")
-    return np.concatenate([picture, values[..., None]], axis=-1)
+    if values.shape != picture.shape[:2]:
+        raise ImageWriteError(f"alpha has shape {values.shape}; expected {picture.shape[:2]}")
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ImageWriteError("alpha has values outside 0 to 1; clip it first")
+    return np.concatenate([picture * values[..., None], values[..., None]], axis=-1)
 
 
 def _layer_channels(layers: Mapping[str, np.ndarray], size: tuple[int, ...]) -> dict[str, np.ndarray]:

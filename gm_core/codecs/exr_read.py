@@ -37,7 +37,9 @@ def decode_exr(data: bytes) -> HDRImage:
     The first part with R, G, B (or X, Y, Z, or Y, RY, BY, or Y alone, or one layer of these) is the picture,
     in that order. Layers or parts with the names of `exr_layers` become the SDR picture and the gain map.
     Chromaticities that are none of `gm_core.color.PRIMARIES` are converted to BT.2020. NaN and infinite
-    pixels are returned as they are. `metadata`: the string and number attributes, "format", "channels".
+    pixels are returned as they are. OpenEXR multiplies colours by alpha, which is undone where alpha is
+    above 0; what shines without covering anything, at alpha 0, is kept. `metadata`: the string and number
+    attributes, "format", "channels".
 
     Raises:
         ImageReadError: not an OpenEXR file, damaged, too large, deep, or without a colour picture.
@@ -84,10 +86,12 @@ def _picture(openexr: Any, parts: list[Any]) -> HDRImage:
     channels, header = listings[index], parts[index].header
     hdr = _colour(channels, prefix, header)
     place = _placement(header)
-    picture = HDRImage(_place(hdr, place), metadata=_metadata(header, listings))
-    alpha = channels.get(f"{prefix}A")
+    alpha = _alpha(channels, prefix, hdr.shape[:2])
     if alpha is not None:
-        picture.alpha = _place(_full(alpha, hdr.shape[:2]), place)
+        cover = alpha[..., None]
+        np.divide(hdr, cover, out=hdr, where=cover > 0)
+    picture = HDRImage(_place(hdr, place), metadata=_metadata(header, listings))
+    picture.alpha = None if alpha is None else _place(alpha, place)
     _add_colour_space(picture, openexr, header, is_xyz=_is_xyz(channels, prefix))
     _add_layers(picture, parts, listings, index, place)
     return picture
@@ -127,6 +131,12 @@ def _colour(channels: Channels, prefix: str, header: Mapping[str, Any]) -> np.nd
     blue = (_full(channels[f"{prefix}BY"], y.shape) + 1) * y
     kr, kg, kb = _luminance_weights(header)
     return np.stack([red, (y - kr * red - kb * blue) / kg, blue], axis=-1).astype(np.float32)
+
+
+def _alpha(channels: Channels, prefix: str, size: tuple[int, ...]) -> np.ndarray | None:
+    """float32 [h,w] in [0,1] of the data window, 0 where it is no number; None where the picture has none."""
+    alpha = channels.get(f"{prefix}A")
+    return None if alpha is None else np.fmin(np.fmax(_full(alpha, size), np.float32(0)), np.float32(1))
 
 
 def _is_xyz(channels: Channels, prefix: str) -> bool:

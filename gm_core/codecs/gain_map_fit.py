@@ -27,6 +27,8 @@ _NOISE = 1e-3
 _MAX_STOPS = 15.0
 _MIN_RANGE, _MIN_CAPACITY = 2**-10, 2**-6
 _TABLE = 1023
+# How much wider a range may become for one code to mean a gain of 1.
+_MOST_WIDENED = 1.02
 
 
 def log_gains(
@@ -106,7 +108,7 @@ def _capacity(peak: float) -> float:
 
 
 def _align_zero(low: float, high: float, gamma: float) -> tuple[float, float, float]:
-    """A range wider by less than a step, and a gamma, with which one code means a gain of exactly 1.
+    """A range hardly wider, and a gamma, with which one code means a gain of exactly 1.
 
     Else black, which base and hdr share, would be lifted by up to half a step: 0.05 nits at qmax 99.
     libultrahdr looks gains up in 1024 entries, so a gamma other than 1 is bent to land on one of them.
@@ -114,10 +116,14 @@ def _align_zero(low: float, high: float, gamma: float) -> tuple[float, float, fl
     share = -low / (high - low)
     # The end nearer to zero gives way: the other would have to move by many steps.
     outward = math.ceil if share < 0.5 else math.floor
-    code = outward(255 * share**gamma)
-    share = (code / 255) ** (1 / gamma)
+    nearest = outward(255 * share**gamma)
+    code = min(max(nearest, 1), 254)
+    aligned = (code / 255) ** (1 / gamma)
+    # Under a gamma far from 1, single codes span many stops: then it gives way, not the range.
+    if nearest > 0 and max((1 - share) / (1 - aligned), share / aligned) < _MOST_WIDENED:
+        share = aligned
     if gamma != 1:
-        share = outward(_TABLE * share) / _TABLE
+        share = min(outward(_TABLE * share), _TABLE - 1) / _TABLE
         gamma = math.log(code / 255) / math.log(share)
     if outward is math.ceil:
         return -share * high / (1 - share), high, gamma

@@ -1,4 +1,4 @@
-"""ICC profiles: writes RGB profiles with the sRGB curve, reads matrix/TRC profiles (ICC.1:2022)."""
+"""ICC profiles: writes RGB profiles with the sRGB curve, reads matrix/TRC and grey ones (ICC.1:2022)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ..errors import ImageReadError
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _NAMES = {"bt709": "sRGB", "p3": "Display P3", "bt2020": "Rec. 2020 with sRGB curve"}
+_RGB, _GREY = b"RGB ", b"GRAY"
+_POINTS, _CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
@@ -56,17 +58,21 @@ def build_icc(primaries: str) -> bytes:
 
 
 def read_icc(profile: bytes) -> IccProfile:
-    """Matrix and curves of an RGB matrix/TRC profile.
+    """Matrix and curves of an RGB matrix/TRC profile. A grey one gives three equal curves and the matrix of
+    BT.709, in which grey is neutral, as it is there.
 
     Raises:
-        ImageReadError: truncated, or not a matrix/TRC RGB profile.
+        ImageReadError: truncated, or neither a matrix/TRC RGB profile nor a grey one relative to XYZ.
     """
     try:
         tags = _tag_table(profile)
-        matrix = np.stack([_read_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
-        curves = np.stack([_read_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")])
+        grey = profile[16:20] == _GREY
+        if grey and profile[20:24] != b"XYZ ":
+            raise ValueError(f"grey relative to {profile[20:24]!r}")
+        matrix = d50_matrix("bt709") if grey else np.stack([_read_xyz(tags[name]) for name in _POINTS], 1)
+        curves = np.stack([_read_curve(tags[name]) for name in ((b"kTRC",) * 3 if grey else _CURVES)])
     except (KeyError, struct.error, ValueError) as error:
-        raise ImageReadError(f"ICC profile: not a readable RGB matrix profile ({error!r})") from error
+        raise ImageReadError(f"ICC profile: not a readable RGB matrix or grey profile ({error!r})") from error
     if not np.isfinite(curves).all() or abs(np.linalg.det(matrix)) < 1e-4:
         raise ImageReadError("ICC profile: its matrix or curves are unusable")
     return profile_of(matrix, curves)
@@ -136,7 +142,7 @@ def _assemble(tags: dict[bytes, bytes]) -> bytes:
 
 
 def _tag_table(profile: bytes) -> dict[bytes, bytes]:
-    if profile[16:20] != b"RGB ":
+    if profile[16:20] not in (_RGB, _GREY):
         raise ValueError(f"colour space {profile[16:20]!r}")
     (count,) = struct.unpack_from(">I", profile, 128)
     tags = {}

@@ -19,7 +19,7 @@ MAX_PIXELS = 2**27
 class HDRImage:
     """A picture read from a file.
 
-    hdr: float32 [H,W,3], linear light in `primaries`, 1.0 = SDR white, unclamped.
+    hdr: float32 [H,W,3], linear light in `primaries`, 1.0 = SDR white, unclamped, not multiplied by alpha.
     sdr: float32 [H,W,3] in [0,1], sRGB curve in `primaries`, or None if the file has no SDR rendition.
     gain_map: float32 [h,w,1|3] as stored in the file and at its own resolution, or None. `metadata`
         tells how to read it: "gain_map" (a GainMapMetadata) for JPEG, "gm.qmax" and friends for EXR.

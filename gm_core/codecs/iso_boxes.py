@@ -1,7 +1,8 @@
-"""Boxes, of which AVIF and JPEG XL files consist (ISO/IEC 14496-12)."""
+"""Boxes, of which AVIF, JPEG XL and MP4 files consist (ISO/IEC 14496-12)."""
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,6 +35,21 @@ def read_boxes(data: bytes, *, cut: bool = False) -> Iterator[Box]:
             return
         yield Box(kind, data[position + header : position + size])
         position += size
+
+
+def is_cut(path: str | os.PathLike[str]) -> bool:
+    """Whether a file ends before its last box does. Reads the heads of the boxes alone."""
+    end, position = os.path.getsize(path), 0
+    with open(path, "rb") as file:
+        while position + 8 <= end:
+            file.seek(position)
+            head = file.read(16).ljust(16, b"\0")
+            size = int.from_bytes(head[:4], "big")
+            size = int.from_bytes(head[8:], "big") if size == 1 else size
+            if size < 8:
+                return False
+            position += size
+    return position > end
 
 
 def write_box(kind: bytes, payload: bytes) -> bytes:

@@ -39,7 +39,8 @@ def encode_jxl(hdr: np.ndarray, *, primaries: str = "bt709", effort: int = 4) ->
 
 
 def decode_jxl(data: bytes) -> HDRImage:
-    """A JPEG XL by its colour tags: PQ, HLG, linear and plain powers as HDR, everything else as SDR.
+    """A JPEG XL by its colour tags: PQ, HLG, linear and plain powers as HDR, everything else as SDR; of an
+    animation the first frame.
 
     Raises:
         ImageReadError: damaged, truncated, too large, its colours stand in an ICC profile alone, or
@@ -51,13 +52,11 @@ def decode_jxl(data: bytes) -> HDRImage:
         check_size(header.width, header.height, source="JPEG XL", max_pixels=_MAX_PIXELS)
         if header.colour is None:
             raise ImageReadError(_PROFILE_ONLY)
-        pixels = imagecodecs.jpegxl_decode(data)
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels = _samples(imagecodecs.jpegxl_decode(data, index=0), header.bits)
         colour = pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
         picture = _picture(np.ascontiguousarray(colour), header.colour)
         if pixels.shape[2] in (2, 4):
-            full = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
-            picture.alpha = pixels[..., -1].astype(np.float32) / full
+            picture.alpha = pixels[..., -1].copy()
         picture.metadata["format"] = "jxl"
         return picture
 
@@ -67,9 +66,15 @@ def is_jxl(data: bytes) -> bool:
     return data.startswith((CODESTREAM, CONTAINER))
 
 
-def _picture(colour: np.ndarray, tags: Colour) -> HDRImage:
-    is_float = colour.dtype.kind == "f"
-    full = 1 if is_float else np.iinfo(colour.dtype).max
-    codes = colour.astype(np.float32) / np.float32(full)
+def _samples(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """float32 [H,W,C] of decoded pixels, integers as 0 to 1. The library gives integers of as many bits as
+    the codestream states for colour, whatever holds them, and alpha of any depth on the same scale."""
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if pixels.dtype.kind == "f":
+        return pixels.astype(np.float32)
+    return pixels.astype(np.float32) / np.float32((1 << bits) - 1)
+
+
+def _picture(codes: np.ndarray, tags: Colour) -> HDRImage:
     gamma, transfer = (_DCI_GAMMA, None) if tags.transfer == _DCI else (tags.gamma, tags.transfer)
     return picture_of(codes, primaries=tags.chromaticities, transfer=transfer or UNSPECIFIED, gamma=gamma)

@@ -1,4 +1,4 @@
-"""Size and colour tags at the start of a JPEG XL codestream (ISO/IEC 18181-1, D.2 and E.2)."""
+"""Size, depth and colour tags at the start of a JPEG XL codestream (ISO/IEC 18181-1, D.2 and E.2)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = (None, (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _HEADER_BYTES = 4096
 _PART_NUMBER = 4
+_DEFAULT_BITS = 8
 _CUSTOM, _GREY, _XYB = 2, 1, 2
 _ALPHA, _SPOT, _CFA = 0, 2, 5
 _BT709, _D65, _SRGB_CURVE = 1, 1, 13
@@ -33,10 +34,11 @@ class Colour(NamedTuple):
 
 
 class Header(NamedTuple):
-    """colour: None where only an ICC profile tells it."""
+    """bits: of a sample, as the codestream states them. colour: None where only an ICC profile tells it."""
 
     width: int
     height: int
+    bits: int
     colour: Colour | None
 
 
@@ -54,7 +56,7 @@ def read_header(data: bytes) -> Header:
         raise ImageReadError("JPEG XL: no codestream; the file is truncated or damaged")
     bits = _Bits(stream[2:])
     width, height = bits.size()
-    return Header(width, height, _metadata(bits))
+    return Header(width, height, *_metadata(bits))
 
 
 def _in_container(data: bytes) -> bytes:
@@ -107,17 +109,18 @@ class _Bits:
         return ((value >> 1) ^ -(value & 1)) / 1e6
 
 
-def _metadata(bits: _Bits) -> Colour | None:
+def _metadata(bits: _Bits) -> tuple[int, Colour | None]:
+    """Bits of a sample and the colours."""
     if bits.take(1):
-        return SRGB
+        return _DEFAULT_BITS, SRGB
     if bits.take(1):
         _skip_extra_fields(bits)
-    _skip_bit_depth(bits)
+    depth = _bit_depth(bits)
     bits.take(1)
     for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
         _skip_extra_channel(bits)
     bits.take(1)
-    return SRGB if bits.take(1) else _colour(bits)
+    return depth, SRGB if bits.take(1) else _colour(bits)
 
 
 def _colour(bits: _Bits) -> Colour | None:
@@ -159,19 +162,20 @@ def _skip_extra_fields(bits: _Bits) -> None:
         bits.take(1)
 
 
-def _skip_bit_depth(bits: _Bits) -> None:
-    if bits.take(1):
-        bits.choice((32, 0), (16, 0), (24, 0), (1, 6))
-        bits.take(4)
-    else:
-        bits.choice((8, 0), (10, 0), (12, 0), (1, 6))
+def _bit_depth(bits: _Bits) -> int:
+    """Bits of a sample, whether it is a float or an integer."""
+    if not bits.take(1):
+        return bits.choice((8, 0), (10, 0), (12, 0), (1, 6))
+    depth = bits.choice((32, 0), (16, 0), (24, 0), (1, 6))
+    bits.take(4)
+    return depth
 
 
 def _skip_extra_channel(bits: _Bits) -> None:
     if bits.take(1):
         return
     kind = bits.enum()
-    _skip_bit_depth(bits)
+    _bit_depth(bits)
     bits.choice((0, 0), (3, 0), (4, 0), (1, 3))
     bits.take(8 * bits.choice((0, 0), (0, 4), (16, 5), (48, 10)))
     if kind == _ALPHA:

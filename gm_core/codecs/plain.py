@@ -36,5 +36,5 @@ def decode_plain(data: bytes) -> HDRImage:
             picture.alpha = np.asarray(image.convert("RGBA").getchannel("A"), np.float32) / 255
         use_known_primaries(picture, base.profile)
         picture.metadata["format"] = str(image.format).lower()
-        orient(picture, image.getexif())
+        orient(picture, image)
         return picture

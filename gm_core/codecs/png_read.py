@@ -48,7 +48,7 @@ def decode_png(data: bytes) -> HDRImage:
         else:
             picture = _shallow(image, chunks, cicp)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
-        orient(picture, image.getexif())
+        orient(picture, image)
         return picture
 
 
@@ -88,6 +88,7 @@ def _profile(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes | IccProfi
 
 def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ...]) -> HDRImage:
     """The picture of 8 bits or fewer."""
+    _scale_transparency(image, chunks)
     alpha = None
     if "A" in image.getbands() or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
@@ -101,6 +102,14 @@ def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ..
     use_known_primaries(picture, base.profile)
     picture.alpha = None if alpha is None else alpha.astype(np.float32) / 255
     return picture
+
+
+def _scale_transparency(image: Image.Image, chunks: dict[bytes, bytes]) -> None:
+    """Say the one transparent grey in 8 bits: Pillow gives pixels of 2 and 4 bits in 8, but not this."""
+    depth, colour = chunks[b"IHDR"][8:10]
+    if colour == 0 and depth in (2, 4) and "transparency" in image.info:
+        highest = (1 << depth) - 1
+        image.info["transparency"] = (image.info["transparency"] & highest) * 255 // highest
 
 
 def _deep_pixels(data: bytes) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from ..color import linear_to_srgb
 from .icc import IccProfile, read_cicp
 from .image import HDRImage
-from .sdr_base import rgb_profile, use_known_primaries
+from .sdr_base import known_profile, use_known_primaries
 from .signal import HLG, PQ, UNSPECIFIED, picture_of
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,8 @@ def picture_of_profile(
     primaries: int = UNSPECIFIED,
     transfer: int = UNSPECIFIED,
 ) -> HDRImage:
-    """The picture of a full-range RGB signal [H,W,3] in [0,1] with a profile, empty if it has none.
+    """The picture of a full-range RGB signal [H,W,3] in [0,1], or grey as three equal channels, with a
+    profile, empty if it has none.
 
     Colour tags count before the profile where they say PQ or HLG, in the profile or beside it: matrix and
     curves cannot express those. Elsewhere the profile counts.
@@ -35,7 +36,7 @@ def picture_of_profile(
         stated = None if isinstance(profile, IccProfile) else read_cicp(profile)
         if stated is not None and stated[1] in (PQ, HLG):
             return picture_of(codes, primaries=stated[0], transfer=stated[1])
-        found = profile if isinstance(profile, IccProfile) else rgb_profile(profile)
+        found = profile if isinstance(profile, IccProfile) else known_profile(profile)
         if found is not None:
             return _by_curves(codes, found)
         if profile:

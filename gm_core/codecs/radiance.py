@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..color import PRIMARIES, rgb_to_xyz
+from ..color import PRIMARIES
 from ..errors import ImageReadError
-from .chromaticities import resolve_primaries
+from .chromaticities import resolve_primaries, rgb_to_xyz_of
 from .image import (
     HDRImage,
     check_choice,
@@ -30,6 +30,8 @@ _BIAS = 136
 _PIXELS_PER_BYTE, _PIXELS_PER_BYTE_OLD = 16, 4096
 # Radiance's own, which tools copy into the header of sRGB pictures.
 _DEFAULT_PRIMARIES = [0.640, 0.330, 0.290, 0.600, 0.150, 0.060, 0.333, 0.333]
+# STDPRIMS in Radiance's src/common/color.h, of equal-energy white, between which and XYZ it converts.
+_STANDARD_PRIMARIES = [*_DEFAULT_PRIMARIES[:6], 1 / 3, 1 / 3]
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _SIZE = re.compile(rb"([+-])([XY]) +(\d{1,9}) +([+-])([XY]) +(\d{1,9})[ \t\r]*\n")
 
@@ -64,8 +66,9 @@ def encode_radiance(hdr: np.ndarray, *, primaries: str = "bt709", white_nits: fl
 def decode_radiance(data: bytes) -> HDRImage:
     """An RGBE or XYZE file in any of its run-length forms and eight orientations.
 
-    EXPOSURE is reported in `metadata` but not divided out, as other readers do. XYZE is converted to
-    BT.709, and primaries that are none of `gm_core.color.PRIMARIES` to BT.2020.
+    EXPOSURE is reported in `metadata` but not divided out, as other readers do. XYZE becomes the RGBE picture
+    that Radiance's ra_xyze makes it from. Primaries that are none of `gm_core.color.PRIMARIES` are converted
+    to BT.2020.
 
     Raises:
         ImageReadError: no Radiance header, damaged, truncated or too large.
@@ -139,7 +142,7 @@ def _upright(lines: np.ndarray, size: re.Match[bytes]) -> np.ndarray:
 
 def _add_colour_space(picture: HDRImage, header: Mapping[str, str]) -> None:
     if header.get("FORMAT") == "32-bit_rle_xyze":
-        picture.hdr = picture.hdr @ np.linalg.inv(rgb_to_xyz("bt709").numpy()).astype(np.float32).T
+        picture.hdr = picture.hdr @ np.linalg.inv(rgb_to_xyz_of(_STANDARD_PRIMARIES)).astype(np.float32).T
         return
     white = _numbers(header.get("WHITE_NITS", ""))
     if len(white) == 1 and 0 < white[0] <= 10000:

@@ -62,10 +62,13 @@ def read_base(image: Image.Image, profile: bytes) -> SDRBase:
 def rgb_profile(profile: bytes) -> IccProfile | None:
     """The profile of an RGB picture; None, which means sRGB, where it is empty, for another colour space or
     of a kind that matrix and curves cannot express."""
-    if profile[16:20] != b"RGB ":
-        return None
+    return known_profile(profile) if profile[16:20] == b"RGB " else None
+
+
+def known_profile(profile: bytes) -> IccProfile | None:
+    """The profile of an RGB or grey picture; None where it is empty or of another kind."""
     try:
-        return read_icc(profile)
+        return read_icc(profile) if profile else None
     except ImageReadError as error:
         logger.info("%s", error)
         return None
@@ -78,9 +81,16 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
     convert(picture, np.linalg.solve(d50_matrix(FALLBACK), profile.to_xyz).astype(np.float32))
 
 
-def orient(picture: HDRImage, exif: Image.Exif) -> None:
-    """Turn every plane of a picture upright, in place, by the orientation that its Exif block states."""
-    turn(picture, exif.get(_ORIENTATION, 1))
+def orient(picture: HDRImage, image: Image.Image) -> None:
+    """Turn every plane of a picture upright, in place, by the Exif block of the file it was read from. A
+    damaged block counts as none: the pixels are intact."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    # Pillow raises SyntaxError, struct.error and others here, and documents none.
+    except Exception as error:
+        logger.warning("its Exif block is damaged (%s); the picture is shown as it is stored", error)
+        return
+    turn(picture, orientation)
 
 
 def turn(picture: HDRImage, orientation: int) -> None:

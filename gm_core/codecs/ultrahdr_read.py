@@ -48,7 +48,7 @@ def decode_ultrahdr(data: bytes, *, headroom: float | None = None) -> HDRImage:
         if "exif" in opened.info:
             picture.metadata["exif"] = opened.info["exif"]
         use_known_primaries(picture, base.profile)
-        orient(picture, exif)
+        orient(picture, opened)
         return picture
 
 

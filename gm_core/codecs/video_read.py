@@ -13,16 +13,29 @@ import numpy as np
 from ..errors import ImageReadError
 from .frames import Tags, frame_picture, opened, tags_of
 from .image import HDRImage, reading
+from .iso_boxes import is_cut
+from .sdr_base import turn
 from .signal import HLG, PQ
 
 _FULL_RANGE = 2
+# Whether columns become rows, then whether left and right, and top and bottom are swapped.
+_ORIENTATIONS = {
+    (False, False, False): 1,
+    (False, True, False): 2,
+    (False, True, True): 3,
+    (False, False, True): 4,
+    (True, False, False): 5,
+    (True, True, False): 6,
+    (True, True, True): 7,
+    (True, False, True): 8,
+}
 # ITU-T H.273 table 3, for messages.
 _CURVES = {1: "BT.709", 2: "not stated", 6: "BT.601", 8: "linear", 13: "sRGB", 14: "BT.2020 SDR"}
 
 
 class VideoInfo(NamedTuple):
-    """frames: those stored, counted where the container does not say. fps: 0 where unknown. transfer: the
-    number of the stream's curve in ITU-T H.273."""
+    """frames: those stored, counted where the container does not say; a trimmed video shows fewer. fps: 0
+    where unknown. transfer: the number of the stream's curve in ITU-T H.273."""
 
     width: int
     height: int
@@ -76,11 +89,12 @@ def decode_frames(
 ) -> Iterator[HDRImage]:
     """The frames of a video from number `start` on, one at a time, upright, by their colour tags.
 
-    `metadata` has "time" in seconds.
+    `metadata` has "time" in seconds. Frames that are stored but not shown, as in trimmed videos, are not
+    counted.
 
     Raises:
-        ImageReadError: not a video, damaged, too large, of an unsupported pixel format, or it ends before
-            `start`.
+        ImageReadError: not a video, damaged, truncated, too large, of an unsupported pixel format, or it
+            ends before `start`.
     """
     with _reading(path) as container:
         # Some decoders forget what the container states once they have seen a frame that does not.
@@ -89,12 +103,15 @@ def decode_frames(
             count += 1
             if count > start:
                 tags = _tags(frame, stated_tags)
-                picture = _upright(frame_picture(frame, tags, white_nits=white_nits), frame)
+                picture = frame_picture(frame, tags, white_nits=white_nits)
+                turn(picture, _orientation(frame))
                 picture.metadata |= {"format": "video", "time": frame.time}
                 yield picture
-        stated = max(container.streams.video[0].frames, start + 1)
-        if count < stated:
-            raise ImageReadError(f"ends after {count} of {stated} frames")
+        # Trimmed videos store frames that are not shown: those before the first, and those that refer to
+        # what was cut away. Fewer than stored are a damage only where the file ends too early.
+        stored = max(container.streams.video[0].frames, start + 1)
+        if count <= start or (count < stored and is_cut(path)):
+            raise ImageReadError(f"ends after {count} of {stored} frames")
 
 
 @contextmanager
@@ -114,10 +131,13 @@ def _tags(frame: Any, stated: Tags) -> Tags:
     return tags._replace(range=_FULL_RANGE) if frame.format.name.startswith("gbr") else tags
 
 
-def _upright(picture: HDRImage, frame: Any) -> HDRImage:
-    """Phones store the sensor's orientation and how far to turn it counterclockwise."""
-    quarters = round(frame.rotation / 90) % 4
-    if quarters:
-        picture.hdr = np.rot90(picture.hdr, quarters)
-        picture.sdr = None if picture.sdr is None else np.rot90(picture.sdr, quarters)
-    return picture
+def _orientation(frame: Any) -> int:
+    """The Exif orientation that stands for a frame's display matrix, by which phones say how they were held
+    and selfies that they are mirrored: x' = a x + c y, y' = b x + d y in ISO/IEC 14496-12, 6.2.2."""
+    side = next((side for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
+    if side is None:
+        return 1
+    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].astype(np.int64)
+    swapped = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if swapped else (a, d)
+    return _ORIENTATIONS[bool(swapped), bool(across < 0), bool(down < 0)]

@@ -84,6 +84,13 @@ def test_avif_carries_light_levels_and_workflow(blobs, tmp_path):
         assert image.getexif()[0x0110].startswith("prompt:")
 
 
+def test_a_large_plain_avif_is_no_bomb():
+    file = io.BytesIO()
+    Image.new("L", (4096, 4096), 255).save(file, "AVIF", speed=10)
+    assert len(file.getvalue()) < 800
+    assert decode_avif(file.getvalue()).sdr.min() == 1
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_an_avif_stands_upright_with_its_alpha(orientation):
     ramp = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
@@ -115,6 +122,40 @@ def test_integer_jxl_is_sdr():
     codes = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
     picture = decode_jxl(imagecodecs.jpegxl_encode(codes, lossless=True))
     np.testing.assert_array_equal(np.rint(picture.sdr * 255), codes)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 9, 10, 12, 14, 16])
+def test_integer_jxl_of_any_depth_is_as_bright_as_it_was(bits, channels):
+    full = (1 << bits) - 1
+    codes = np.random.default_rng(0).integers(0, full + 1, (9, 11, channels))
+    codes[0, :2] = [[0], [full]]
+    kind = np.uint8 if bits == 8 else np.uint16
+    picture = decode_jxl(imagecodecs.jpegxl_encode(codes.astype(kind), lossless=True, bitspersample=bits))
+    # The library tags all but 8 bits as linear light.
+    light = picture.hdr if picture.sdr is None else picture.sdr
+    np.testing.assert_allclose(light, np.broadcast_to(codes[..., :3], (9, 11, 3)) / full, atol=1e-6)
+    if channels == 4:
+        np.testing.assert_allclose(picture.alpha, codes[..., 3] / full, atol=1e-6)
+
+
+def test_alpha_of_its_own_depth_is_scaled_with_the_colour():
+    """10 bits of colour beside alpha whose header, two bits of it changed here, says 12."""
+    codes = np.full((8, 8, 4), 512, np.uint16)
+    data = imagecodecs.jpegxl_encode(codes, lossless=True, bitspersample=10)
+    ten = bits((0, 1), (0, 2), (0, 1), (1, 2))
+    stream = int.from_bytes(data, "little")
+    at = next(at for at in range(30, 60) if stream >> at & 0b111111 == ten)
+    deeper = (stream ^ 0b11 << at + 4).to_bytes(len(data), "little")
+    np.testing.assert_allclose(decode_jxl(deeper).alpha, 512 / 4095, atol=1 / 1023)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_of_an_animated_jxl_the_first_frame_is_read(channels):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 9, 11, channels), np.uint8)
+    picture = decode_jxl(imagecodecs.jpegxl_encode(frames, lossless=True))
+    np.testing.assert_array_equal(np.rint(picture.sdr * 255), frames[0, ..., :3])
+    assert (picture.alpha is None) == (channels == 3)
 
 
 def test_jxl_in_pq_is_hdr():

@@ -81,11 +81,11 @@ def test_attributes_travel():
 
 def test_layers_and_alpha_travel():
     scene = case("night", 9, 48, 53)
-    alpha = np.linspace(0, 1, 48 * 53, dtype=np.float32).reshape(48, 53)
+    alpha = np.linspace(0.01, 1, 48 * 53, dtype=np.float32).reshape(48, 53)
     layers = {"sdr": scene.sdr, "gainmap": scene.gain_map}
     data = encode_exr(scene.hdr, layers=layers, alpha=alpha)
     picture = decode_exr(data)
-    np.testing.assert_array_equal(picture.hdr, scene.hdr.astype(np.float32))
+    np.testing.assert_allclose(picture.hdr, scene.hdr, rtol=1e-6)
     np.testing.assert_array_equal(picture.alpha, alpha)
     np.testing.assert_array_equal(picture.gain_map, scene.gain_map.astype(np.float32))
     np.testing.assert_array_equal(np.round(picture.sdr * 255), np.round(scene.sdr * 255))
@@ -119,6 +119,8 @@ def test_odd_widths_keep_values_above_one(width):
         ({"compression": "htj2k"}, "compression"),
         ({"white_nits": 0}, "white_nits"),
         ({"alpha": np.zeros((3, 2))}, "alpha has shape"),
+        ({"alpha": np.full((2, 2), 1.5)}, "alpha has values outside 0 to 1"),
+        ({"alpha": np.full((2, 2), np.nan)}, "alpha has values outside 0 to 1"),
         ({"layers": {"a.b": np.zeros((2, 2, 3))}}, "layer name"),
         ({"layers": {"sdr": np.zeros((2, 1, 3))}}, "layer 'sdr' has shape"),
         ({"attributes": {"channels": "x"}}, "attribute"),
@@ -135,6 +137,20 @@ def write(channels, header=None) -> bytes:
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage} | (header or {})
     OpenEXR.File(header, channels).write(buffer)
     return buffer.getvalue()
+
+
+def test_colours_are_stored_multiplied_by_alpha():
+    """OpenEXR's technical introduction: colours are premultiplied; alpha 0 may shine all the same."""
+    hdr, alpha = np.full((1, 3, 3), 4.0, np.float32), np.array([[1.0, 0.5, 0.0]], np.float32)
+    with OpenEXR.File(io.BytesIO(encode_exr(hdr, alpha=alpha))) as file:
+        np.testing.assert_array_equal(file.channels()["RGBA"].pixels[0, :, 0], (4, 2, 0))
+
+
+def test_colours_are_divided_by_alpha_where_there_is_any():
+    stored = np.array([[[2, 2, 2, 0.5], [3, 3, 3, 0], [3, 3, 3, 1.5], [3, 3, 3, np.nan]]], np.float32)
+    picture = decode_exr(write({"RGBA": stored}))
+    np.testing.assert_array_equal(picture.hdr[0, :, 0], (4, 3, 3, 3))
+    np.testing.assert_array_equal(picture.alpha, [[0.5, 0, 1, 0]])
 
 
 def test_reads_mixed_and_integer_channels():

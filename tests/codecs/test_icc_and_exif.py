@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from gm_core.codecs.avif import decode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
 from gm_core.codecs.icc import build_icc, read_cicp, read_icc, srgb_table
+from gm_core.codecs.png import decode_png, encode_png16
 from gm_core.codecs.profiles import picture_of_profile
 from gm_core.errors import ImageReadError
 
@@ -100,6 +103,19 @@ def test_profiles_of_grey_and_print_are_applied(mode, icc, value, light, tmp_pat
     np.testing.assert_allclose(read_image(path).hdr, light, atol=0.01)
 
 
+def test_a_grey_profile_counts_for_16_bits():
+    codes = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8, 1)
+    chunk = b"grey\0\0" + zlib.compress(LINEAR_GREY)
+    picture = decode_png(encode_png16(codes, chunks=[(b"iCCP", chunk)]))
+    np.testing.assert_allclose(picture.hdr, np.repeat(codes, 3, -1) / 65535, atol=1e-5)
+
+
+def test_a_grey_profile_counts_in_an_avif():
+    file = io.BytesIO()
+    Image.new("L", (8, 8), 128).save(file, "AVIF", quality=100, icc_profile=LINEAR_GREY)
+    np.testing.assert_allclose(decode_avif(file.getvalue()).hdr, 128 / 255, atol=2 / 255)
+
+
 def test_a_profile_that_cannot_be_applied_is_told(caplog):
     picture_of_profile(np.ones((1, 1, 3), np.float32), ALL_GREY)
     assert "its tags or sRGB count instead" in caplog.text
@@ -131,6 +147,15 @@ def test_workflow_goes_where_comfyui_puts_it():
     assert json.loads(exif[0x0110].removeprefix("prompt:")) == prompt
     assert json.loads(exif[0x010F].removeprefix("workflow:")) == workflow
     assert exif[0x010E] == "other:3"
+
+
+@pytest.mark.parametrize("damaged", [b"MM", b"MM\0*", b"nonsense", b"MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03"])
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_spoils_no_picture(damaged, suffix, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (8, 4), (255, 255, 255)).save(path, exif=b"Exif\0\0" + damaged)
+    np.testing.assert_allclose(read_image(path).sdr, np.ones((4, 8, 3)), atol=1 / 255)
 
 
 def test_no_metadata_makes_no_block():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -91,6 +92,25 @@ def test_eight_bit_pictures_read_as_pillow_does(mode):
     picture = decode_png(buffer.getvalue())
     np.testing.assert_array_equal(np.rint(picture.sdr * 255), np.asarray(image.convert("RGB")))
     assert (picture.alpha is not None) == (mode in ("LA", "RGBA"))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_one_grey_of_any_depth_may_be_transparent(depth):
+    greys = 1 << depth
+    row = np.arange(greys, dtype=np.uint8)
+    bits = np.unpackbits(row[:, None], axis=1)[:, 8 - depth :]
+    data = b"".join(
+        struct.pack(">I", len(body)) + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+        for kind, body in (
+            (b"IHDR", struct.pack(">IIBBBBB", greys, 1, depth, 0, 0, 0, 0)),
+            (b"tRNS", struct.pack(">H", 1)),
+            (b"IDAT", zlib.compress(b"\0" + np.packbits(bits.reshape(-1)).tobytes())),
+            (b"IEND", b""),
+        )
+    )
+    picture = decode_png(b"\x89PNG\r\n\x1a\n" + data)
+    np.testing.assert_array_equal(picture.alpha[0], row != 1)
+    np.testing.assert_allclose(picture.sdr[0, :, 0], row / (greys - 1), atol=1e-6)
 
 
 @pytest.mark.parametrize("deep", [False, True])

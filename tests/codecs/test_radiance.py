@@ -114,11 +114,17 @@ def test_lines_may_end_as_on_windows():
     np.testing.assert_array_equal(picture.hdr, 1)
 
 
-def test_xyze_white_is_white():
-    header = HEADER.replace(b"rgbe", b"xyze")
-    d65 = np.array([[[0.95046, 1.0, 1.08906]]], np.float32)
-    read = decode_radiance(header + b"-Y 1 +X 1\n" + to_rgbe(d65).tobytes()).hdr
-    np.testing.assert_allclose(read, 1, atol=0.02)
+# By ra_xyze of Radiance 6.0, from four RGBE pixels: 1 1 1, 4 1 0.5, 0.25 2 0.25 and 0.5 0.5 8.
+XYZE = HEADER.replace(b"rgbe", b"xyze") + b"-Y        1 +X        4\n"
+XYZE += bytes.fromhex("80808081 9e712a82 69b73c81 3720dd83")
+
+
+def test_xyze_is_what_radiance_made_it_from():
+    """In Radiance, src/common/spec_rgb.c, XYZ 1 1 1 is the white of its standard primaries."""
+    picture = decode_radiance(XYZE)
+    assert picture.primaries == "bt709"
+    np.testing.assert_array_equal(picture.hdr[0, 0], 1)
+    np.testing.assert_allclose(picture.hdr[0, 1:], [(4, 1, 0.5), (0.25, 2, 0.25), (0.5, 0.5, 8)], atol=0.03)
 
 
 def test_meaningless_primaries_are_ignored():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gm_core.codecs import jpeg_segments as jpeg
-from gm_core.codecs.gain_map_fit import clip_noise
+from gm_core.codecs.gain_map_fit import clip_noise, fit
 from gm_core.codecs.hdrgm_xmp import Xmp
 from gm_core.codecs.iso21496 import read_iso
 from gm_core.codecs.mpf import read_mpf
@@ -246,6 +246,25 @@ def test_orientations_match_pillow(orientation):
     image = Image.fromarray(pixels)
     image.getexif()[0x0112] = orientation
     np.testing.assert_array_equal(upright(pixels, orientation), ImageOps.exif_transpose(image))
+
+
+@given(low=st.floats(-15, -1e-6), high=st.floats(1e-6, 15), gamma=st.floats(0.1, 10))
+def test_one_code_is_a_gain_of_one_under_any_gamma(low, high, gamma):
+    metadata = fit(np.array([low, high]), 1.0, gamma)
+    codes = np.arange(256, dtype=np.float32) / 255
+    assert np.abs(np.log2(metadata.gain(codes, channel=0))).min() < 1e-3
+    bottom, top = metadata.minimum[0], metadata.maximum[0]
+    assert bottom <= low + 1e-4 and top >= high - 1e-4
+    assert top - bottom <= 1.025 * (high - low) + 0.002
+
+
+@pytest.mark.parametrize("gamma", [0.1, 9.0, 10.0])
+def test_the_most_extreme_gammas_are_written(gamma):
+    """Half of the picture two stops darker than its base, half of it almost as much brighter."""
+    sdr = np.full((16, 16, 3), 0.5)
+    hdr = np.full((16, 16, 3), 0.214) * np.where(np.arange(16) < 8, 2**-2, 2**1.9)[:, None]
+    read = decode_ultrahdr(encode_ultrahdr(sdr=sdr, hdr=hdr, gamma=gamma)).hdr
+    np.testing.assert_allclose(read, hdr, rtol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 
 import numpy as np
 import pytest
 
 from gm_core.codecs.files import write_atomic
+from gm_core.codecs.sdr_base import upright
 from gm_core.codecs.signal import PQ, pq_codes
 from gm_core.codecs.video import encode_hdr10, to_yuv420
 from gm_core.codecs.video_read import decode_frames, describe_video
@@ -67,12 +69,50 @@ def test_a_video_is_described_without_decoding_it(video):
     assert describe_video(video[0]) == (192, 128, 4, 24, PQ)
 
 
-def test_a_turned_video_stands_upright(video, tmp_path):
-    path = tmp_path / "turned.mp4"
-    turn = ["-c", "copy", "-metadata:s:v", "rotate=90"]
-    run_ffmpeg("-i", str(video[0]), *turn, str(path))
-    # ffprobe and ffmpeg's player: 90 degrees counterclockwise.
-    np.testing.assert_array_equal(next(decode_frames(path)).hdr, np.rot90(next(decode_frames(video[0])).hdr))
+SIGNS = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+MATRICES = [(a, 0, 0, d) for a, d in SIGNS] + [(0, b, c, 0) for b, c in SIGNS]
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_a_turned_or_mirrored_video_stands_as_ffmpeg_shows_it(video, tmp_path, matrix):
+    """One of the eight display matrices, written into the header of the track."""
+    path, data = tmp_path / "turned.mp4", bytearray(video[0].read_bytes())
+    a, b, c, d = (value << 16 for value in matrix)
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    plain, turned = shown_by_ffmpeg(video[0], False), shown_by_ffmpeg(path, matrix[0] == 0)
+    (turn,) = [number for number in range(1, 9) if np.array_equal(upright(plain, number), turned)]
+    expected = upright(next(decode_frames(video[0])).hdr, turn)
+    np.testing.assert_array_equal(next(decode_frames(path)).hdr, expected)
+
+
+def shown_by_ffmpeg(path, on_its_side: bool) -> np.ndarray:
+    """The luma of the first frame, turned as the file says."""
+    raw = path.with_suffix(".raw")
+    run_ffmpeg("-y", "-i", str(path), *"-frames:v 1 -vf extractplanes=y -f rawvideo".split(), str(raw))
+    return np.fromfile(raw, "<u2").reshape(*((192, 128) if on_its_side else (128, 192)))
+
+
+def test_frames_that_a_trimmed_video_does_not_show_are_left_out(video, tmp_path):
+    """Cut without coding it anew: the frames before the cut are stored, for those after it refer to them."""
+    path = tmp_path / "trimmed.mp4"
+    run_ffmpeg("-ss", "0.07", "-i", str(video[0]), "-c", "copy", str(path))
+    assert describe_video(path).frames == 4
+    shown, whole = list(decode_frames(path)), list(decode_frames(video[0]))
+    assert len(shown) == 2
+    assert all(np.array_equal(a.hdr, b.hdr) for a, b in zip(shown, whole[2:], strict=True))
+    with pytest.raises(ImageReadError, match="ends after 2 of 4 frames"):
+        list(decode_frames(path, start=2))
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_video_cut_between_or_in_frames_is_refused(video, tmp_path, taken):
+    with av.open(str(video[0])) as container:
+        last = max(packet.pos for packet in container.demux(video=0) if packet.size)
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(video[0].read_bytes()[: last + taken])
+    with pytest.raises(ImageReadError, match=r"cut\.mp4"):
+        list(decode_frames(path))
 
 
 def test_tags_and_light_levels(video):

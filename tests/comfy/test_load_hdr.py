@@ -92,11 +92,30 @@ def test_infinite_pixels_become_the_peak_where_primaries_change(host) -> None:
     torch.testing.assert_close(converted[0, 0, 0], torch.full((3,), 5.0), rtol=1e-4, atol=1e-4)
 
 
+def test_a_sun_beyond_the_largest_qmax_is_loaded_whole(host, saved) -> None:
+    original = hdr_picture()
+    original[0, 3, 3] = 1e6
+    hdr, _, gain_map, qmax, _ = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=original)).args
+    assert torch.equal(hdr, original)
+    assert qmax == 65535 and gain_map.max() == 1
+
+
 def test_alpha_becomes_a_mask(host, saved) -> None:
     mask = torch.zeros(1, 24, 40)
     mask[:, :9] = 1
     name = saved("GMHDRSaveEXR", hdr=hdr_picture(), mask=mask)
     assert torch.equal(host.call("GMHDRLoadHDR", image=name).args[4], mask)
+
+
+def test_what_is_half_transparent_stays_as_bright_from_save_to_save(host, saved) -> None:
+    hdr, mask = torch.full((1, 8, 8, 3), 4.0), torch.full((1, 8, 8), 0.5)
+    written = []
+    for _ in range(2):
+        name = saved("GMHDRSaveEXR", hdr=hdr, mask=mask)
+        hdr, _, _, _, mask = host.call("GMHDRLoadHDR", image=name).args
+        written.append((host.base / "input" / name).read_bytes())
+    assert hdr.eq(4).all() and mask.eq(0.5).all()
+    assert written[0] == written[1]
 
 
 def test_content_decides_not_the_name(host, saved) -> None:

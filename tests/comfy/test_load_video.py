@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.codecs.readers import run_ffmpeg
+
 av = pytest.importorskip("av")
 HEIGHT, WIDTH = 64, 96
 
@@ -60,6 +62,14 @@ def test_a_range_of_frames(host, saved) -> None:
     part = host.call("GMHDRLoadVideo", video=saved, start_frame=1, frame_count=2).args[0]
     assert torch.equal(part, whole[1:3])
     assert len(host.call("GMHDRLoadVideo", video=saved, start_frame=2, frame_count=99).args[0]) == 2
+
+
+def test_a_trimmed_video_gives_the_frames_it_shows(host, saved) -> None:
+    source, trimmed = host.base / "input" / saved, host.base / "input/trimmed.mp4"
+    run_ffmpeg("-y", "-ss", "0.07", "-i", str(source), "-c", "copy", str(trimmed))
+    whole = host.call("GMHDRLoadVideo", video=saved).args[0]
+    assert torch.equal(host.call("GMHDRLoadVideo", video="trimmed.mp4").args[0], whole[2:])
+    assert torch.equal(host.call("GMHDRLoadVideo", video="trimmed.mp4", frame_count=1).args[0], whole[2:3])
 
 
 def test_white_and_primaries_are_chosen(host, saved) -> None:

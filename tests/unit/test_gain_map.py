@@ -203,3 +203,11 @@ def test_the_fitting_qmax_keeps_every_highlight_and_no_more():
     assert_close(merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)[finite], hdr[finite], rtol=1e-4, atol=1e-4)
     assert gain_map[finite].amax().item() == pytest.approx(1, rel=1e-6)
     assert fitting_spec(sdr=sdr, hdr=sdr**2.2).qmax == 1
+
+
+def test_the_fitting_qmax_of_a_sun_is_the_largest_there_is(caplog):
+    hdr = torch.cat([pixel(0.5), pixel(1e5)], 3)
+    spec = fitting_spec(sdr=hdr.clamp(max=1.0), hdr=hdr)
+    assert spec.qmax == 65535 and "cut at 65535" in caplog.text
+    gain_map = extract_gain_map(sdr=hdr.clamp(max=1.0), hdr=hdr, spec=spec)
+    assert gain_map[..., 1].eq(1).all() and gain_map[..., 0].lt(1e-4).all()
