@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..gm_core.errors import GainMapError
 from .checking import checked
 from .engine.model_file import SAFE_SUFFIXES
-from .engine.stage1 import SIGMOID, Adapter, prepare_vae
+from .engine.stage1 import SIGMOID, Adapter, config_path, prepare_vae
 from .input_files import fingerprint
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,10 @@ class PrepareVAE(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, ema_name: str, **_: Any) -> str:
-        files = (lora_path(lora_name), lora_path(ema_name))
-        return " ".join(fingerprint(path) for path in files if path is not None)
+        lora, ema = lora_path(lora_name), lora_path(ema_name)
+        # The settings may come, change and go without the adapter.
+        settings = [config_path(lora)] if lora and config_path(lora).is_file() else []
+        return " ".join(fingerprint(path) for path in (lora, ema, *settings) if path is not None)
 
 
 NODES: list[type[io.ComfyNode]] = [PrepareVAE]

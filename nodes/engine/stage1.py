@@ -68,9 +68,14 @@ def adapted(weights: StateDict, adapter: Adapter) -> tuple[StateDict, str, list[
     return merged, metadata.get(HEAD_KEY, SIGMOID), notes
 
 
+def config_path(adapter: Path) -> Path:
+    """Where PEFT keeps the settings of an adapter file; they may be missing."""
+    return adapter.with_name("adapter_config.json")
+
+
 def adapter_config(adapter: Path) -> dict:
     """PEFT's settings beside the adapter, if they are there."""
-    path = adapter.with_name("adapter_config.json")
+    path = config_path(adapter)
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (OSError, ValueError) as error:
