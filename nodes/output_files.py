@@ -7,9 +7,10 @@ ever written, whatever the prefix says.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,18 @@ from comfy_api.latest import io, ui
 from ..gm_core.codecs.files import Content, claim_numbered
 from ..gm_core.color import convert_primaries
 from ..gm_core.errors import ImageWriteError
+from ..gm_core.model_info import METADATA_PREFIX
 from ..gm_core.tonemap import reinhard
 from .batches import picture_by_picture
 from .engine.host import metadata_enabled
 
+log = logging.getLogger(__name__)
+
 DEFAULT_STEM = "ComfyUI"
 LONGEST_STEM = 200
 PREVIEW_SIDE = 1024
+OWN_ENTRIES = ("gm.", METADATA_PREFIX)
+"""How the names begin that the pack itself writes into files, and reads."""
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -106,12 +112,34 @@ def checked_prefix(prefix: str) -> str:
     return path
 
 
-def workflow_metadata(hidden: Any) -> dict[str, str]:
-    """Prompt and workflow as JSON text by name, empty under --disable-metadata."""
+def workflow_metadata(hidden: Any, fits: Callable[[str], bool] = lambda name: True) -> dict[str, str]:
+    """Prompt and workflow as JSON text by name, empty under --disable-metadata.
+
+    Other nodes may add entries. One that cannot be stored is left out, and the log says so: no picture is
+    lost over it.
+
+    fits: whether the format can hold an entry of that name.
+    """
     if hidden is None or not metadata_enabled():
         return {}
-    found = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
-    return {name: json.dumps(value) for name, value in found.items() if value is not None}
+    found = {**(hidden.extra_pnginfo or {}), "prompt": hidden.prompt}
+    kept = {}
+    for name, value in found.items():
+        try:
+            if value is not None:
+                kept[name] = entry_text(name, value, fits)
+        except (TypeError, ValueError, RecursionError) as error:
+            log.warning("Metadata entry %.80r is left out of the file: %s", name, error)
+    return kept
+
+
+def entry_text(name: Any, value: Any, fits: Callable[[str], bool]) -> str:
+    """An entry's value as JSON; raises TypeError, ValueError or RecursionError when no file can hold it."""
+    if not isinstance(name, str) or not fits(name):
+        raise ValueError("the format holds no entry of that name.")
+    if name.startswith(OWN_ENTRIES):
+        raise ValueError(f"GM-HDR keeps names that begin with {' or '.join(OWN_ENTRIES)} for itself.")
+    return json.dumps(value)
 
 
 def preview(hdr: torch.Tensor, primaries: str) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
+from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, is_attribute_name, largest_value
 from ..gm_core.color import PRIMARIES
 from ..gm_core.gain_map import GainMapSpec
 from .checking import checked
@@ -104,7 +104,8 @@ class SaveEXR(io.ComfyNode):
         options = {
             "primaries": target,
             "white_nits": white_nits,
-            "attributes": workflow_metadata(cls.hidden) | ({} if gain_map is None else equation(qmax)),
+            "attributes": workflow_metadata(cls.hidden, is_attribute_name)
+            | ({} if gain_map is None else equation(qmax)),
             "half": bit_depth == "half",
             "compression": compression,
         }

@@ -60,10 +60,12 @@ def encode_hdr10(
 
     Raises:
         ImageWriteError: no frames, odd, unequal or too small sizes, non-finite pixels, an option out of
-            range, or the encoder is missing or fails.
+            range, metadata that an MP4 cannot name, or the encoder is missing or fails.
     """
     check_choice(codec, _CODECS, what="codec")
     check_choice(primaries, PRIMARIES, what="primaries")
+    if wrong := [name for name in metadata if not is_metadata_name(name)]:
+        raise ImageWriteError(f"{wrong[0]!r} cannot be the name of a text in an MP4")
     av = library("av", "writing video", ImageWriteError)
     count, size, level = _measure(frames, primaries, white_nits)
     if min(size) < _CODECS[codec].smallest_side:
@@ -89,6 +91,14 @@ def encode_hdr10(
     except av.FFmpegError as error:
         raise ImageWriteError(f"the {codec} encoder failed: {error}") from error
     return level
+
+
+def is_metadata_name(name: str) -> bool:
+    """Whether a text in an MP4 can have that name: UTF-8 without a zero byte."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _layout(count: int, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -133,6 +133,13 @@ def test_workflow_goes_where_comfyui_puts_it():
     assert exif[0x010E] == "other:3"
 
 
+def test_many_entries_go_into_tags_that_take_text():
+    texts = {f"other{number}": str(number) for number in range(40)} | {"prompt": "{}"}
+    exif = Image.Exif()
+    exif.load(exif_block(texts))
+    assert sorted(exif.values()) == sorted(f"{name}:{text}" for name, text in texts.items())
+
+
 def test_no_metadata_makes_no_block():
     assert exif_block({}) is None
 
