@@ -35,6 +35,10 @@ PREVIEW_SIDE = 1024
 OWN_ENTRIES = ("gm.", METADATA_PREFIX)
 """How the names begin that the pack itself writes into files, and reads."""
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*]')
+FILLED = re.compile("%(width|height|year|month|day|hour|minute|second)%")
+BATCH_NUMBER = "%batch_num%"
+# A word, a date, or a node and its widget between percent signs; other percent signs are just that.
+PLACEHOLDER = re.compile(r"%([^\W\d_]\w*|date:[^%]*|[^%/\s][^%/]*\.\w+)%")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
@@ -48,7 +52,7 @@ class Destination:
 
     def claim(self, number: int, suffix: str, data: Content) -> ui.SavedResult:
         """Writes one file under a free number; `number` is the picture's place in its batch."""
-        stem = self.stem.replace("%batch_num%", str(number))
+        stem = self.stem.replace(BATCH_NUMBER, str(number))
         path = claim_numbered(self.folder, stem, suffix, data)
         return ui.SavedResult(path.name, self.subfolder, io.FolderType.output)
 
@@ -85,14 +89,18 @@ def checked_prefix(prefix: str) -> str:
     """The prefix with forward slashes; one that ends in a slash names a folder.
 
     Raises:
-        ImageWriteError: absolute, climbing upwards, or with names that some file systems refuse.
+        ImageWriteError: absolute, climbing upwards, with names that some file systems refuse, or with
+            `%names%` that nobody fills in.
     """
     path = prefix.strip().replace("\\", "/")
     if path == "" or path.endswith("/"):
         path += DEFAULT_STEM
-    if "%date:" in path:
-        # ComfyUI's page fills it in, for the savers of core alone.
-        raise ImageWriteError(f"filename_prefix {prefix!r}: write the date as %year%-%month%-%day%.")
+    if token := unfilled(path):
+        raise ImageWriteError(
+            f"filename_prefix {prefix!r}: {token} would not be filled in. Write the date as "
+            "%year%-%month%-%day%; there are also %width%, %height%, %hour%, %minute%, %second% and, in "
+            "the file name but not in its folder, %batch_num%."
+        )
     if FORBIDDEN.search(path):
         raise ImageWriteError(
             f'filename_prefix {prefix!r}: remove control characters and any of < > : " | ? *'
@@ -110,6 +118,16 @@ def checked_prefix(prefix: str) -> str:
                 f"filename_prefix {prefix!r}: {len(part)} characters in one name are too many."
             )
     return path
+
+
+def unfilled(path: str) -> str:
+    """The first `%name%` that would be left as it stands; empty if there is none.
+
+    ComfyUI's page fills in `%date:...%` and `%Node.widget%`, for the savers of core alone.
+    """
+    folder, _, stem = FILLED.sub(" ", path).rpartition("/")
+    found = PLACEHOLDER.search(f"{folder}/{stem.replace(BATCH_NUMBER, ' ')}")
+    return found.group() if found else ""
 
 
 def workflow_metadata(hidden: Any, fits: Callable[[str], bool] = lambda name: True) -> dict[str, str]:
