@@ -20,7 +20,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..gm_core.codecs.files import Content, claim_numbered
-from ..gm_core.color import convert_primaries
+from ..gm_core.color import convert_primaries, finite
 from ..gm_core.errors import ImageWriteError
 from ..gm_core.model_info import METADATA_PREFIX
 from ..gm_core.tonemap import reinhard
@@ -167,7 +167,7 @@ def preview(hdr: torch.Tensor, primaries: str) -> list[Mapping[str, Any]]:
 
     def shown(picture: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.interpolate(picture, size=size, mode="area")
-        return reinhard(convert_primaries(small, primaries, "bt709").nan_to_num())
+        return reinhard(convert_primaries(finite(small), primaries, "bt709"))
 
     return ui.PreviewImage(picture_by_picture(shown, hdr)).as_dict()["images"]
 

@@ -165,6 +165,19 @@ def test_preview_is_displayable_even_with_nan(host, operator) -> None:
     assert result.args[0].min() >= 0 and result.args[0].max() <= 1
 
 
+@pytest.mark.parametrize("primaries", ["bt709", "p3", "bt2020", "acescg"])
+@pytest.mark.parametrize("operator", ["reinhard", "aces-like", "clip", "false colour"])
+def test_preview_shows_infinite_light_as_the_brightest(host, operator, primaries) -> None:
+    hdr = torch.ones(1, 1, 3, 3) * 0.25
+    hdr[0, 0, 0], hdr[0, 0, 1] = float("inf"), torch.tensor([float("inf"), 0.25, float("-inf")])
+    brightest = host.call("GMHDRPreview", hdr=torch.full_like(hdr, 1e4), operator=operator).args[0][0, 0, 0]
+    for exposure in (0.0, 1.0, 12.0):
+        options = {"operator": operator, "primaries": primaries, "exposure": exposure}
+        sdr = host.call("GMHDRPreview", hdr=hdr, **options).args[0]
+        assert sdr.min() >= 0 and sdr.max() <= 1
+        torch.testing.assert_close(sdr[0, 0, 0], brightest, rtol=0, atol=0.02)
+
+
 def test_preview_exposure_is_in_stops(host) -> None:
     hdr = torch.full((1, 2, 2, 3), 4.0)
     shown = host.call("GMHDRPreview", hdr=hdr, exposure=-3.0, operator="clip").args[0]
