@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -40,9 +42,18 @@ def test_decode_gives_equation_one_units_whatever_the_models_coding(host, vae, i
     assert (qmax, primaries) == (31.0, "bt709") and gain_map.dtype == torch.float32
 
 
-def test_decode_of_an_unmarked_latent_takes_the_papers_constants(host, vae) -> None:
-    gain_map, qmax, primaries = host.call("GMHDRDecode", samples={"samples": latent()}, vae=vae).args
-    assert torch.equal(gain_map, vae.decode(latent())) and (qmax, primaries) == (99.0, "bt2020")
+def test_decode_without_any_mark_takes_the_papers_constants_and_says_so(host, comfy, vae, caplog) -> None:
+    other = comfy.sd.VAE(sd=vae.get_sd(), dtype=torch.float32)
+    gain_map, qmax, primaries = host.call("GMHDRDecode", samples={"samples": latent()}, vae=other).args
+    assert torch.equal(gain_map, other.decode(latent())) and (qmax, primaries) == (99.0, "bt2020")
+    assert "samples does not say which model painted it" in caplog.text
+    assert "connect vae of Load GM UNet" in caplog.text
+
+
+def test_decode_believes_the_latent_more_than_the_vae(host, vae, info) -> None:
+    marked = {"samples": latent(), "gmhdr": dataclasses.replace(info, gamut="bt2020")}
+    _, _, primaries = host.call("GMHDRDecode", samples=marked, vae=vae).args
+    assert primaries == "bt2020"
 
 
 def test_decode_in_fp32_even_if_the_vae_is_not(host, comfy, vae) -> None:
