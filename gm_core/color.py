@@ -20,6 +20,9 @@ _PQ_M1, _PQ_M2 = 2610 / 16384, 2523 / 4096 * 128
 _PQ_C1, _PQ_C2, _PQ_C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 _HLG_A, _HLG_B, _HLG_C = 0.17883277, 0.28466892, 0.55991073
 
+# Sums and exposures of float32 values near its end, 3.4e38, are infinite, and differences of those NaN.
+_LARGEST = 1e30
+
 
 class Primaries(NamedTuple):
     """CIE 1931 (x, y) of the three primaries and the white point."""
@@ -98,6 +101,14 @@ def rgb_to_rgb(source: str, target: str) -> Tensor:
     whites = _xyz(primaries(source).white), _xyz(primaries(target).white)
     adapted = bradford(*whites) @ rgb_to_xyz(source)
     return torch.linalg.solve(rgb_to_xyz(target), adapted)
+
+
+def finite(rgb: Tensor) -> Tensor:
+    """Linear light of any shape that matrices and exposures keep finite, float32.
+
+    NaN and minus infinity become 0; the largest magnitude is 1e30.
+    """
+    return rgb.float().nan_to_num(posinf=_LARGEST, neginf=0.0).clamp_(-_LARGEST, _LARGEST)
 
 
 def convert_primaries(rgb: Tensor, source: str, target: str) -> Tensor:

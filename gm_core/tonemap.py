@@ -106,7 +106,7 @@ def aces_like(hdr: Tensor) -> Tensor:
 
 def false_colour(hdr: Tensor) -> Tensor:
     """Grey up to SDR white, then one colour per stop: blue, cyan, green, yellow, orange, red, magenta."""
-    light = luminance(hdr)
+    light = luminance(hdr.nan_to_num())
     palette = torch.tensor(_STOP_COLOURS, device=hdr.device)
     stops = light.clamp(min=1).log2().clamp(max=len(palette) - 1).long()
     return torch.where(light > 1, palette[stops[:, 0]].movedim(-1, 1), clip(light))

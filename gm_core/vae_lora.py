@@ -62,6 +62,11 @@ def lora_scale(config: Mapping[str, Any] | None) -> float:
     return scale
 
 
+def adapter_settings(file: Path) -> Path:
+    """Where PEFT keeps the settings of an adapter's file; they may be missing."""
+    return file.with_name(ADAPTER_CONFIG)
+
+
 def adapter_scale(file: Path, metadata: Mapping[str, str]) -> float:
     """alpha / r of an adapter: as its own metadata says, else ADAPTER_CONFIG beside it, else 1.
 
@@ -72,7 +77,7 @@ def adapter_scale(file: Path, metadata: Mapping[str, str]) -> float:
     Raises:
         ModelFileError: unreadable, or ranks or alphas that differ between layers.
     """
-    beside = file.with_name(ADAPTER_CONFIG)
+    beside = adapter_settings(file)
     remedy = "copy it again from the folder of the training run"
     config = read_json(beside, remedy=remedy) if beside.is_file() else {}
     try:

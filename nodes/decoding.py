@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.tone.apply import finished_gain_map
 from .batches import picture_by_picture
 from .checking import checked
 from .engine import vae as vae_engine
-from .engine.load import INFO_KEY, TONE_KEY
+from .engine.load import painter_of
 from .inputs import COMBO, GAIN_MAP_TOOLTIP
 from .tensors import bchw_view, same_batch, to_image, to_sdr
 
@@ -88,11 +87,10 @@ class GainMapDecode(io.ComfyNode):
         guide: torch.Tensor | None = None,
         tone_correction: float = 1.0,
     ) -> io.NodeOutput:
-        info = samples.get(INFO_KEY) or GainMapModelInfo()
+        info, net = painter_of(samples, vae)
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
             pictures = same_batch(samples=coded, guide=bchw_view(guide, "guide"))
-            net = samples.get(TONE_KEY)
 
             def finished(small: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
                 return finished_gain_map(small, to_sdr(sdr, "guide"), info, net=net, strength=tone_correction)

@@ -12,7 +12,7 @@ from .batches import picture_by_picture
 from .checking import checked
 from .gain_map_pictures import ENCODINGS, picture_coding
 from .inputs import GAIN_MAP_TOOLTIP, HDR_TOOLTIP, primaries_input, qmax_input
-from .tensors import bchw_view, check_same_size, same_batch, to_mask
+from .tensors import bchw_view, check_same_size, same_batch, to_mask, to_sdr
 
 NO_CAP = 16.0
 
@@ -121,8 +121,9 @@ class Recombine(io.ComfyNode):
         coding = picture_coding(encoding, spec)
 
         def decoded(base: torch.Tensor, coded: torch.Tensor) -> torch.Tensor:
-            fitted = coded if coded.shape[-2:] == base.shape[-2:] else upsample_gain_map(coded, base)
-            return coding.to_gain_map(fitted, spec=spec)
+            if coded.shape[-2:] != base.shape[-2:]:
+                coded = upsample_gain_map(to_sdr(coded, "gain_map"), to_sdr(base, "sdr"))
+            return coding.to_gain_map(coded, spec=spec)
 
         def merged(base: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
             hdr = merge_hdr(sdr=base, gain_map=gain, spec=spec)

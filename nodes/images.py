@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..gm_core.color import convert_primaries
+from ..gm_core.color import convert_primaries, finite
 from ..gm_core.gain_map import GainMapSpec, extract_gain_map, merge_hdr
 from ..gm_core.tonemap import DISPLAY_OPERATORS
 from .batches import picture_by_picture
@@ -118,7 +118,7 @@ class Preview(io.ComfyNode):
     @checked
     def execute(cls, hdr: torch.Tensor, exposure: float, operator: str, primaries: str) -> io.NodeOutput:
         def shown(picture: torch.Tensor) -> torch.Tensor:
-            linear = convert_primaries(picture.nan_to_num(), primaries, "bt709")
+            linear = convert_primaries(finite(picture), primaries, "bt709")
             return DISPLAY_OPERATORS[operator](linear * 2.0**exposure)
 
         sdr = picture_by_picture(shown, bchw_view(hdr, "hdr"))

@@ -43,7 +43,8 @@ def prefix_input() -> io.String.Input:
         "filename_prefix",
         default="hdr/ComfyUI",
         tooltip="Folder and beginning of the file name inside ComfyUI's output folder; a number is added. "
-        "%width%, %height%, %year%, %month%, %day% and %batch_num% are replaced.",
+        "%width%, %height%, %year%, %month%, %day%, %hour%, %minute%, %second% and, in the file name, "
+        "%batch_num% are filled in; ComfyUI's %date:...% and %Node.widget% are not.",
     )
 
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from ..gm_core.shipped import UNET_FILE, VAE_FILE
 from .checking import checked
 from .engine.builtin import weights_file
-from .engine.load import DTYPES, VAE_KEY, load_gm_unet
+from .engine.load import DTYPES, VAE_KEY, load_gm_unet, mark_vae
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.vae import load_vae
 from .input_files import fingerprint
@@ -70,6 +70,7 @@ class LoadGMUNet(io.ComfyNode):
         unet = load_gm_unet(unet_path(unet_name), weight_dtype)
         vae = load_vae(weights_file(VAE_FILE))
         unet.set_attachments(VAE_KEY, vae)
+        mark_vae(vae, unet)
         return io.NodeOutput(unet, vae)
 
     @classmethod

@@ -48,7 +48,8 @@ class LoadHDR(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="gain_map",
-                    tooltip="Gain map of Eq. (1): HDR Merge of sdr, gain_map and qmax is hdr.",
+                    tooltip="Gain map of Eq. (1): HDR Merge of sdr, gain_map and qmax is hdr, but for "
+                    "colours outside the primaries (negative values), which become 0.",
                 ),
                 io.Float.Output(display_name="qmax", tooltip="What gain_map is scaled by, for HDR Merge."),
                 io.Mask.Output(display_name="mask", tooltip="1 where the file is transparent."),

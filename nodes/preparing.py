@@ -11,6 +11,7 @@ from comfy_api.latest import io
 
 from ..gm_core.errors import GainMapError
 from ..gm_core.model_info import SIGMOID_OUTPUT
+from ..gm_core.vae_lora import adapter_settings
 from .checking import checked
 from .engine.model_file import SAFE_SUFFIXES
 from .engine.stage1 import Adapter, prepare_vae
@@ -102,8 +103,10 @@ class PrepareVAE(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, ema_name: str, **_: Any) -> str:
-        files = (lora_path(lora_name), lora_path(ema_name))
-        return " ".join(fingerprint(path) for path in files if path is not None)
+        lora, ema = lora_path(lora_name), lora_path(ema_name)
+        # The settings may come, change and go without the adapter.
+        settings = [adapter_settings(lora)] if lora and adapter_settings(lora).is_file() else []
+        return " ".join(fingerprint(path) for path in (lora, ema, *settings) if path is not None)
 
 
 NODES: list[type[io.ComfyNode]] = [PrepareVAE]

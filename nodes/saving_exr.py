@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, largest_value
+from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, is_attribute_name, largest_value
 from ..gm_core.codecs.exr_layers import GAIN_MAP_LAYER, SDR_LAYER, equation_attributes
 from ..gm_core.color import PRIMARIES
 from ..gm_core.gain_map import GainMapSpec
@@ -106,7 +106,7 @@ class SaveEXR(io.ComfyNode):
         options = {
             "primaries": target,
             "white_nits": white_nits,
-            "attributes": workflow_metadata(cls.hidden) | equation,
+            "attributes": workflow_metadata(cls.hidden, is_attribute_name) | equation,
             "half": bit_depth == "half",
             "compression": compression,
         }

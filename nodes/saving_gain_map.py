@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.png import encode_png16
+from ..gm_core.codecs.png import encode_png16, is_keyword
 from ..gm_core.gain_map import GainMapSpec
 from ..gm_core.model_info import GainMapModelInfo
 from .checking import checked
@@ -54,7 +54,7 @@ class SaveGainMap(io.ComfyNode):
         spec = GainMapSpec(qmax=qmax)
         coding = picture_coding(encoding, spec, log2_min=SMALLEST_LOG2_GAIN)
         stated = GainMapModelInfo(spec=spec, coding=coding).map_metadata()
-        text = stated | workflow_metadata(cls.hidden)
+        text = stated | workflow_metadata(cls.hidden, is_keyword)
         maps = bchw_view(gain_map, "gain_map")
 
         def encode(number: int) -> tuple[bytes, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.png import encode_png_pq
+from ..gm_core.codecs.png import encode_png_pq, is_keyword
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input
 from .output_files import report, workflow_metadata
@@ -34,7 +34,7 @@ class SavePNG(io.ComfyNode):
         cls, hdr: torch.Tensor, filename_prefix: str, primaries: str, white_nits: float
     ) -> io.NodeOutput:
         linear = bchw_view(hdr, "hdr")
-        text = workflow_metadata(cls.hidden)
+        text = workflow_metadata(cls.hidden, is_keyword)
 
         def encode(number: int) -> tuple[bytes, str]:
             picture, replaced = pq_picture(loaded(linear[number]), primaries, white_nits)

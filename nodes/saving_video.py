@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.video import encode_hdr10
+from ..gm_core.codecs.video import encode_hdr10, is_metadata_name
 from ..gm_core.errors import ImageWriteError
 from .checking import checked
 from .engine.host import check_interrupted, progress_bar
@@ -117,7 +117,7 @@ class SaveVideo(io.ComfyNode):
         if crf > LARGEST_CRF[codec]:
             raise ImageWriteError(f"crf is {crf}; {codec} takes 0 to {LARGEST_CRF[codec]}.")
         reel = Reel(hdr, primaries, white_nits)
-        metadata = workflow_metadata(cls.hidden)
+        metadata = workflow_metadata(cls.hidden, is_metadata_name)
 
         def write(file: BinaryIO) -> None:
             encode_hdr10(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.color import finite
 from ..gm_core.hdr_signal import SIGNALS, decode_signal, encode_signal
 from .batches import picture_by_picture
 from .checking import checked
@@ -45,8 +46,7 @@ class EncodeSignal(io.ComfyNode):
     @checked
     def execute(cls, hdr: torch.Tensor, color_space: str, white_nits: float, primaries: str) -> io.NodeOutput:
         def encoded(picture: torch.Tensor) -> torch.Tensor:
-            linear = picture.nan_to_num()
-            return encode_signal(linear, color_space, primaries=primaries, white_nits=white_nits)
+            return encode_signal(finite(picture), color_space, primaries=primaries, white_nits=white_nits)
 
         return io.NodeOutput(picture_by_picture(encoded, bchw_view(hdr, "hdr")))
 

@@ -41,13 +41,16 @@ def bchw_view(image: torch.Tensor, name: str) -> torch.Tensor:
 
 
 def to_sdr(picture: torch.Tensor, name: str) -> torch.Tensor:
-    """[B,3,H,W] in [0,1] that a model can look at.
+    """[B,3,H,W] in [0,1] for models and filters, which look at more than one pixel.
 
     Raises:
         GainMapError: pixels that are no numbers.
     """
     if not torch.isfinite(picture).all():
-        raise GainMapError(f"{name}: the picture holds NaN or infinite pixels; the model cannot read it.")
+        raise GainMapError(
+            f"{name}: the picture holds NaN or infinite pixels, which would spread over all of it. "
+            "Mend the node that makes them, often a VAE or upscaler in 16 bits."
+        )
     return picture.clamp(0.0, 1.0)
 
 

@@ -18,7 +18,7 @@ from .exr_read import decode_exr
 from .image import check_choice, check_hdr, check_white
 from .libraries import library
 
-__all__ = ["COMPRESSIONS", "decode_exr", "encode_exr", "largest_value"]
+__all__ = ["COMPRESSIONS", "decode_exr", "encode_exr", "is_attribute_name", "largest_value"]
 
 # The lossless ones first; dwaa and dwab change pixels by about 1 part in 500.
 COMPRESSIONS = ("zip", "zips", "piz", "rle", "none", "dwaa", "dwab")
@@ -36,7 +36,10 @@ DWA_MAX = 60000.0
 SDR_NOTE = "linear light of the sRGB-encoded SDR picture"
 
 _LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}\Z")
+_LONGEST_NAME = 255
 _RESERVED = {
+    *("adoptedNeutral", "cameraColorBalance", "originalDataWindow", "sensorAcquisitionRectangle"),
+    *("sensorCenterOffset", "sensorOverallDimensions"),
     *("channels", "chromaticities", "chunkCount", "colorInteropID", "compression", "dataWindow"),
     *("displayWindow", "lineOrder", "name", "pixelAspectRatio", "screenWindowCenter", "screenWindowWidth"),
     *("tiles", "type", "version", "view", "whiteLuminance"),
@@ -143,10 +146,20 @@ def _colour(primaries: str, white_nits: float) -> dict[str, Any]:
     }
 
 
+def is_attribute_name(name: str) -> bool:
+    """Whether an extra header entry may have that name: not one whose meaning OpenEXR has settled, and 1 to
+    255 bytes of UTF-8."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= _LONGEST_NAME and "\0" not in name and name not in _RESERVED
+
+
 def _attributes(attributes: Mapping[str, str | int | float]) -> dict[str, Any]:
     header: dict[str, Any] = {}
     for name, value in attributes.items():
-        if not name or len(name) > 255 or "\0" in name or name in _RESERVED:
+        if not is_attribute_name(name):
             raise ImageWriteError(f"{name!r} cannot be the name of an extra OpenEXR attribute")
         # The binding refuses numpy scalars.
         header[name] = value if isinstance(value, str) else _number(name, value)

@@ -72,8 +72,13 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def is_keyword(name: str) -> bool:
+    """Whether a PNG text of that name can be written: 1 to 79 printable ASCII characters."""
+    return 0 < len(name) < 80 and name.isascii() and name.isprintable()
+
+
 def _text_chunk(keyword: str, text: str) -> bytes:
-    if not 0 < len(keyword) < 80 or not keyword.isascii() or not keyword.isprintable():
+    if not is_keyword(keyword):
         raise ImageWriteError(f"{keyword!r} cannot be a PNG text keyword: 1 to 79 printable ASCII characters")
     if text.isascii():
         return _chunk(b"tEXt", keyword.encode() + b"\0" + text.encode())

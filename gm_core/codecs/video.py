@@ -30,7 +30,7 @@ Frames = Callable[[], Iterable[np.ndarray]]
 class _Codec(NamedTuple):
     library: str
     tag: str
-    parameters: Callable[[LightLevel], dict[str, str]]
+    parameters: Callable[[LightLevel, int], dict[str, str]]
     smallest_side: int
 
 
@@ -60,17 +60,19 @@ def encode_hdr10(
 
     Raises:
         ImageWriteError: no frames, odd, unequal or too small sizes, non-finite pixels, an option out of
-            range, or the encoder is missing or fails.
+            range, metadata that an MP4 cannot name, or the encoder is missing or fails.
     """
     check_choice(codec, _CODECS, what="codec")
     check_choice(primaries, PRIMARIES, what="primaries")
+    if wrong := [name for name in metadata if not is_metadata_name(name)]:
+        raise ImageWriteError(f"{wrong[0]!r} cannot be the name of a text in an MP4")
     av = library("av", "writing video", ImageWriteError)
     count, size, level = _measure(frames, primaries, white_nits)
     if min(size) < _CODECS[codec].smallest_side:
         raise ImageWriteError(
             f"frames are {size[1]}x{size[0]}; {codec} takes sides of at least {_CODECS[codec].smallest_side}"
         )
-    options = _CODECS[codec].parameters(level) | {"crf": str(crf), "preset": preset or _PRESETS[codec]}
+    options = _CODECS[codec].parameters(level, crf) | {"preset": preset or _PRESETS[codec]}
     try:
         with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
             container.metadata.update(metadata)
@@ -89,6 +91,14 @@ def encode_hdr10(
     except av.FFmpegError as error:
         raise ImageWriteError(f"the {codec} encoder failed: {error}") from error
     return level
+
+
+def is_metadata_name(name: str) -> bool:
+    """Whether a text in an MP4 can have that name: UTF-8 without a zero byte."""
+    try:
+        return b"\0" not in name.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _layout(count: int, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -170,7 +180,7 @@ def _halve(plane: np.ndarray) -> np.ndarray:
     return (rows[:, :-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
 
 
-def _x265(level: LightLevel) -> dict[str, str]:
+def _x265(level: LightLevel, crf: int) -> dict[str, str]:
     green, blue, red, white = (_points(50000)[index] for index in (1, 2, 0, 3))
     display = (
         f"G{green}B{blue}R{red}WP{white}L({_display_peak(level) * 10000:.0f},{_MASTERING_BLACK * 10000:.0f})"
@@ -180,16 +190,17 @@ def _x265(level: LightLevel) -> dict[str, str]:
         **{"colormatrix": "bt2020nc", "range": "limited", "chromaloc": 2, "master-display": display},
         **{"max-cll": f"{level.max_cll:.0f},{level.average:.0f}", "log-level": "error"},
     }
-    return {"x265-params": ":".join(f"{name}={value}" for name, value in settings.items())}
+    return {"crf": str(crf), "x265-params": ":".join(f"{name}={value}" for name, value in settings.items())}
 
 
-def _svtav1(level: LightLevel) -> dict[str, str]:
+def _svtav1(level: LightLevel, crf: int) -> dict[str, str]:
     green, blue, red, white = (_points(1)[index] for index in (1, 2, 0, 3))
     display = f"G{green}B{blue}R{red}WP{white}L({_display_peak(level):.4f},{_MASTERING_BLACK:.4f})"
     light = f"{level.max_cll:.0f},{level.average:.0f}"
+    # FFmpeg's own option takes a crf of 0 for one that was not given, and the encoder then uses 35.
     return {
         "svtav1-params": f"mastering-display={display}:content-light={light}:enable-hdr=1"
-        ":chroma-sample-position=topleft"
+        f":chroma-sample-position=topleft:crf={crf}"
     }
 
 

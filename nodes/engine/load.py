@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from ...gm_core.errors import GainMapError, ModelFileError
 from ...gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from ...gm_core.tone.net import ToneNet
 from .model_file import StateDict, check_is_gm_unet, read_header, read_weights
+
+log = logging.getLogger(__name__)
 
 INFO_KEY = "gmhdr"
 CONTEXT_KEY = "gmhdr_text_context"
@@ -156,6 +160,33 @@ def model_info(patcher: ModelPatcher) -> GainMapModelInfo:
 def gain_map_latent(patcher: ModelPatcher, samples: torch.Tensor) -> dict[str, Any]:
     """LATENT of a gain map [B,4,h,w], with what GM VAE Decode needs to know of the model that painted it."""
     return {"samples": samples, INFO_KEY: model_info(patcher), TONE_KEY: patcher.get_attachment(TONE_KEY)}
+
+
+def mark_vae(vae: comfy.sd.VAE, patcher: ModelPatcher) -> None:
+    """Lets a VAE tell GM VAE Decode of this model: core's Rebatch Latents and Load Latent keep no marks."""
+    for key in (INFO_KEY, TONE_KEY):
+        vae.patcher.set_attachments(key, patcher.get_attachment(key))
+
+
+def painter_of(latent: Mapping[str, Any], vae: comfy.sd.VAE) -> tuple[GainMapModelInfo, ToneNet | None]:
+    """The model that painted a gain-map latent and its tone net, as the latent says, or else the VAE.
+
+    Where neither does, the paper's, with a line in the log.
+    """
+    if info := latent.get(INFO_KEY):
+        return info, latent.get(TONE_KEY)
+    patcher = getattr(vae, "patcher", None)
+    if patcher is not None and (info := patcher.get_attachment(INFO_KEY)):
+        return info, patcher.get_attachment(TONE_KEY)
+    info = GainMapModelInfo()
+    log.warning(
+        "GM VAE Decode: samples does not say which model painted it and is taken for a gain map of the "
+        "paper's, with qmax %g and %s. Nodes between sampler and decoder, such as Rebatch Latents, drop what "
+        "the sampler said: connect vae of Load GM UNet, which says it too.",
+        info.spec.qmax,
+        info.gamut,
+    )
+    return info, None
 
 
 def stored_context(patcher: ModelPatcher) -> list | None:

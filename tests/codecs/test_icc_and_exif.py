@@ -158,6 +158,13 @@ def test_a_damaged_exif_block_spoils_no_picture(damaged, suffix, tmp_path):
     np.testing.assert_allclose(read_image(path).sdr, np.ones((4, 8, 3)), atol=1 / 255)
 
 
+def test_many_entries_go_into_tags_that_take_text():
+    texts = {f"other{number}": str(number) for number in range(40)} | {"prompt": "{}"}
+    exif = Image.Exif()
+    exif.load(exif_block(texts))
+    assert sorted(exif.values()) == sorted(f"{name}:{text}" for name, text in texts.items())
+
+
 def test_no_metadata_makes_no_block():
     assert exif_block({}) is None
 

@@ -58,6 +58,20 @@ def test_the_shortest_clips_have_times(tmp_path, codec, count):
     assert count > 2 or all(wait == 0 for _, wait in times)
 
 
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_crf_0_is_the_best(tmp_path, codec):
+    sizes, errors = [], []
+    for crf in (0, 1, 35):
+        path = tmp_path / f"{crf}.mp4"
+        write_atomic(path, lambda file, crf=crf: encode_hdr10(file, frames, codec=codec, crf=crf))
+        first = next(decode_frames(path))
+        codes = pq_codes(first.hdr, primaries="bt2020", white_nits=203)
+        sizes.append(path.stat().st_size)
+        errors.append(np.abs(codes - pq_codes(PICTURE, primaries="bt709", white_nits=203)).mean())
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert errors[0] <= errors[1] < errors[2]
+
+
 def test_reading_starts_where_asked(video):
     whole, rest = list(decode_frames(video[0])), list(decode_frames(video[0], start=3))
     assert len(rest) == 1 and np.array_equal(rest[0].hdr, whole[3].hdr)

@@ -41,3 +41,9 @@ def test_a_long_text_fits_into_the_index_of_a_video():
     assert data.index(b"moov") < data.index(b"mdat")
     with av.open(io.BytesIO(data)) as container:
         assert container.metadata["prompt"] == container.metadata["workflow"] == TEXT
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_an_mp4_cannot_hold_is_refused(name):
+    with pytest.raises(ImageWriteError, match="name of a text"):
+        encode_hdr10(io.BytesIO(), lambda: [PICTURE], metadata={name: "{}"})

@@ -81,6 +81,21 @@ def test_recombine_fits_a_smaller_gain_map(host) -> None:
     assert hdr.shape == (1, 33, 41, 3)
 
 
+@pytest.mark.parametrize("faulty", ["sdr", "gain_map"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_recombine_fits_no_pixels_that_are_no_numbers(host, faulty, value) -> None:
+    pictures = {"sdr": picture(1, 33, 41, 3), "gain_map": picture(1, 8, 10, 3)}
+    pictures[faulty][0, 2, 3, 1] = value
+    with pytest.raises(ValueError, match=f"{faulty}: the picture holds NaN or infinite pixels"):
+        host.call("GMHDRRecombine", **pictures)
+
+
+def test_recombine_fits_to_what_the_sdr_picture_shows(host) -> None:
+    sdr, coded = 3 * picture(1, 33, 41, 3) - 1, picture(1, 8, 10, 3)
+    hdr = host.call("GMHDRRecombine", sdr=sdr, gain_map=coded).args[0]
+    torch.testing.assert_close(hdr, host.call("GMHDRRecombine", sdr=sdr.clamp(0, 1), gain_map=coded).args[0])
+
+
 @pytest.mark.parametrize("encoding", ["linear", "log2"])
 def test_saved_gain_map_comes_back(host, encoding) -> None:
     gain_map = picture(1, 20, 30, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -40,9 +42,18 @@ def test_decode_gives_equation_one_units_whatever_the_models_coding(host, vae, i
     assert (qmax, primaries) == (31.0, "bt709") and gain_map.dtype == torch.float32
 
 
-def test_decode_of_an_unmarked_latent_takes_the_papers_constants(host, vae) -> None:
-    gain_map, qmax, primaries = host.call("GMHDRDecode", samples={"samples": latent()}, vae=vae).args
-    assert torch.equal(gain_map, vae.decode(latent())) and (qmax, primaries) == (99.0, "bt2020")
+def test_decode_without_any_mark_takes_the_papers_constants_and_says_so(host, comfy, vae, caplog) -> None:
+    other = comfy.sd.VAE(sd=vae.get_sd(), dtype=torch.float32)
+    gain_map, qmax, primaries = host.call("GMHDRDecode", samples={"samples": latent()}, vae=other).args
+    assert torch.equal(gain_map, other.decode(latent())) and (qmax, primaries) == (99.0, "bt2020")
+    assert "samples does not say which model painted it" in caplog.text
+    assert "connect vae of Load GM UNet" in caplog.text
+
+
+def test_decode_believes_the_latent_more_than_the_vae(host, vae, info) -> None:
+    marked = {"samples": latent(), "gmhdr": dataclasses.replace(info, gamut="bt2020")}
+    _, _, primaries = host.call("GMHDRDecode", samples=marked, vae=vae).args
+    assert primaries == "bt2020"
 
 
 def test_decode_in_fp32_even_if_the_vae_is_not(host, comfy, vae) -> None:
@@ -163,6 +174,19 @@ def test_preview_is_displayable_even_with_nan(host, operator) -> None:
     shown = result.ui.as_dict()["images"][0]
     assert (host.base / "temp" / shown["filename"]).is_file()
     assert result.args[0].min() >= 0 and result.args[0].max() <= 1
+
+
+@pytest.mark.parametrize("primaries", ["bt709", "p3", "bt2020", "acescg"])
+@pytest.mark.parametrize("operator", ["reinhard", "aces-like", "clip", "false colour"])
+def test_preview_shows_infinite_light_as_the_brightest(host, operator, primaries) -> None:
+    hdr = torch.ones(1, 1, 3, 3) * 0.25
+    hdr[0, 0, 0], hdr[0, 0, 1] = float("inf"), torch.tensor([float("inf"), 0.25, float("-inf")])
+    brightest = host.call("GMHDRPreview", hdr=torch.full_like(hdr, 1e4), operator=operator).args[0][0, 0, 0]
+    for exposure in (0.0, 1.0, 12.0):
+        options = {"operator": operator, "primaries": primaries, "exposure": exposure}
+        sdr = host.call("GMHDRPreview", hdr=hdr, **options).args[0]
+        assert sdr.min() >= 0 and sdr.max() <= 1
+        torch.testing.assert_close(sdr[0, 0, 0], brightest, rtol=0, atol=0.02)
 
 
 def test_preview_exposure_is_in_stops(host) -> None:

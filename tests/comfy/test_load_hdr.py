@@ -80,6 +80,13 @@ def test_colours_outside_the_files_primaries_survive_their_conversion(host, save
     torch.testing.assert_close(hdr[0, 0, 0], torch.tensor([1.0, 0.0, 0.0]), rtol=0, atol=1e-5)
 
 
+def test_colours_outside_the_primaries_are_cut_by_the_gain_map_alone(host, saved) -> None:
+    wide = torch.tensor([1.660491, -0.124550, -0.018151]).expand(1, 4, 4, 3)
+    hdr, *split = host.call("GMHDRLoadHDR", image=saved("GMHDRSaveEXR", hdr=wide)).args
+    torch.testing.assert_close(hdr, wide, rtol=0, atol=1e-5)
+    check_split(host, hdr.clamp(min=0), *split[:3])
+
+
 def test_infinite_pixels_become_the_peak_where_primaries_change(host) -> None:
     openexr = pytest.importorskip("OpenEXR")
     pixels = np.ones((8, 8, 3), np.float32)

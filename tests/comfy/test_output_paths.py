@@ -59,12 +59,35 @@ def test_the_date_of_core_savers_is_answered_with_ours(save_as) -> None:
     assert "%" not in str(save_as("%year%-%month%-%day%/x"))
 
 
-@pytest.mark.parametrize(
-    "prefix", ["photo", "a b/c", "ünï/🌅 dawn", "sub\\folder\\x", "%year%/%width%x%height%"]
+UNFILLED = (
+    *("%date%", "%seed%", "%KSampler.seed%", "%Empty Latent Image.width%", "%Year%", "50%_%date%", "%bätch%"),
+    *("%batch_num%/x", "%date:yyyy/MM%/x", "%year%%date%"),
 )
+
+
+@pytest.mark.parametrize("prefix", UNFILLED)
+def test_names_between_percent_signs_that_nobody_fills_in_are_refused(save_as, prefix) -> None:
+    with pytest.raises(ValueError, match="would not be filled in.*%year%-%month%-%day%"):
+        save_as(prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["50%", "50% of 100%", "5%_6%", "%", "%%", "100%/x", "1%2%3%", "50%_%width%", "1%a%width%b%"]
+)
+def test_other_percent_signs_stay(save_as, prefix) -> None:
+    assert prefix.split("/")[0].replace("%width%", "1") in str(save_as(prefix))
+
+
+ORDINARY = (
+    *("photo", "a b/c", "ünï/🌅 dawn", "sub\\folder\\x"),
+    *("%year%/%width%x%height%", "%hour%%minute%%second%_%batch_num%"),
+)
+
+
+@pytest.mark.parametrize("prefix", ORDINARY)
 def test_ordinary_prefixes(save_as, output, prefix) -> None:
     path = save_as(prefix)
-    assert path.is_file() and path.is_relative_to(output)
+    assert path.is_file() and path.is_relative_to(output) and "%" not in str(path)
 
 
 @pytest.mark.parametrize("prefix", ["tray/", "tray\\", "tray//"[:-1], ""])

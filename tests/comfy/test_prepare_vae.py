@@ -126,6 +126,21 @@ def test_an_adapter_replaced_by_a_newer_training_run_is_loaded_again(host, adapt
     assert node.fingerprint_inputs(**inputs) != before
 
 
+def test_an_adapter_is_loaded_again_when_its_settings_come_change_or_go(host, adapter) -> None:
+    folder = host.base / "models/loras/settings"
+    folder.mkdir()
+    save_file(adapter, folder / "adapter_model.safetensors")
+    inputs = {"lora_name": "settings/adapter_model.safetensors", "ema_name": "none"}
+    seen = []
+    for alpha in (None, 4, 16, None):
+        settings = folder / "adapter_config.json"
+        settings.unlink(missing_ok=True)
+        if alpha:
+            settings.write_text(json.dumps({"r": RANK, "lora_alpha": alpha}))
+        seen.append(host.node("GMHDRPrepareVAE").fingerprint_inputs(**inputs))
+    assert len(set(seen)) == 3 and seen[0] == seen[3]
+
+
 def test_ema_file_alone_is_refused(host, vae, lora_name) -> None:
     (host.base / "models/loras/alone.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="lora_name"):

@@ -32,6 +32,16 @@ def test_pq_codes_are_those_of_our_own_png(host) -> None:
     )
 
 
+@pytest.mark.parametrize("primaries", ["bt709", "p3", "bt2020", "acescg"])
+@pytest.mark.parametrize("space", ["HDR PQ", "HDR (HLG)", "linear"])
+def test_no_signal_holds_infinite_values(host, space, primaries) -> None:
+    hdr = torch.ones(1, 1, 4, 3)
+    hdr[0, 0, :3].fill_diagonal_(float("inf"))
+    hdr[0, 0, 3] = torch.tensor([3e38, float("inf"), float("-inf")])
+    options = {"color_space": space, "primaries": primaries}
+    assert torch.isfinite(host.call("GMHDREncodeSignal", hdr=hdr, **options).args[0]).all()
+
+
 @pytest.mark.parametrize("space", ["HDR PQ", "HDR (HLG)"])
 def test_broken_values_do_not_reach_the_saver(host, space) -> None:
     hdr = torch.ones(1, 2, 2, 3)

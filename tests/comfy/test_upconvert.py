@@ -45,6 +45,26 @@ def test_latent_carries_what_the_model_file_says(upconvert) -> None:
     assert upconvert(picture(1, 64, 64, 3))["gmhdr"].spec.qmax == 31.0
 
 
+@pytest.mark.parametrize("with_tone_net", [False, True])
+def test_a_rebatched_latent_decodes_as_the_batch_does(host, with_tone_net, caplog) -> None:
+    """Core's Rebatch Latents keeps nothing of what the sampler said of its model."""
+    tone = host.module("gm_core.tone.net")
+    model, vae = host.call("GMHDRLoadUNet").args
+    if with_tone_net:
+        model.set_attachments("gmhdr_tone", tone.ToneNet(width=8).eval())
+        host.module("nodes.engine.load").mark_vae(vae, model)
+    image = picture(2, 64, 64, 3)
+    batch = host.call("GMHDRUpconvertSampler", gm_model=model, vae=vae, image=image).args[0]
+    rows = host.node("RebatchLatents").execute([batch], [1]).args[0]
+    decoded = host.call("GMHDRDecode", samples=batch, vae=vae, guide=image).args
+    for row, single in enumerate(rows):
+        assert "gmhdr" not in single
+        alone = host.call("GMHDRDecode", samples=single, vae=vae, guide=image[row : row + 1]).args
+        torch.testing.assert_close(alone[0], decoded[0][row : row + 1])
+        assert alone[1:] == decoded[1:] == (31.0, "bt709")
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (7, 300), (65, 63), (64, 64)])
 def test_any_picture_size(upconvert, shape) -> None:
     samples = upconvert(picture(1, *shape, 3))["samples"]

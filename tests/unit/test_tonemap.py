@@ -121,6 +121,12 @@ def test_an_infinite_pixel_is_shown_as_the_brightest(name):
     assert shown.isfinite().all()
 
 
+def test_false_colour_of_what_is_no_number_is_a_colour():
+    infinite = float("inf")
+    hdr = torch.tensor([[infinite, -infinite, 1.0], [float("nan"), 1.0, 1.0]]).T[None, :, None]
+    assert DISPLAY_OPERATORS["false colour"](hdr).isfinite().all()
+
+
 def test_reinhard_shows_a_picture_without_highlights_as_it_is():
     linear = torch.rand(1, 3, 4, 4)
     assert_close(DISPLAY_OPERATORS["reinhard"](linear), DISPLAY_OPERATORS["clip"](linear))
