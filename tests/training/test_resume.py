@@ -7,9 +7,11 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from training.stage2.trainer import Stage2Task
 from training.stage2.trainer import run as run_stage2
 
 STEPS = 4
+WITH_WORKERS = Path(__file__).with_name("stop_with_workers.py")
 TASKS = {"stage1": Stage1Task, "stage2": Stage2Task}
 RUN = {"stage1": run_stage1, "stage2": run_stage2}
 Configs = dict[str, Callable[..., Any]]
@@ -123,6 +126,35 @@ def test_sigterm_saves_and_the_run_goes_on(
     run_stage2(configs["stage2"](**rare, resume_from_checkpoint="latest"))
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def with_workers(config: Any, tmp_path: Path, failure: str = "") -> subprocess.CompletedProcess[str]:
+    """A run with data workers in a process group of its own, which gets SIGTERM unless the run fails."""
+    (tmp_path / "settings.json").write_text(json.dumps(asdict(config)))
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run(
+        [sys.executable, str(WITH_WORKERS), str(tmp_path / "settings.json"), failure],
+        env={**os.environ, "PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_sigterm_for_the_whole_process_group_saves_too(configs: Configs, tmp_path: Path) -> None:
+    rare = {"checkpointing_steps": 100, "dataloader_num_workers": 2, "max_train_steps": 40}
+    result = with_workers(configs["stage2"](output_dir=tmp_path / "run", **rare), tmp_path)
+    assert "stopped by a signal at step 2; state saved" in result.stdout, result.stderr[-4000:]
+    assert [path.name for path in CheckpointStore(tmp_path / "run").all()] == ["checkpoint-00000002"]
+
+
+def test_workers_end_with_a_run_that_fails(configs: Configs, tmp_path: Path) -> None:
+    config = configs["stage2"](output_dir=tmp_path / "run", dataloader_num_workers=2, max_train_steps=40)
+    # A worker that outlived the run would hold its output open.
+    result = with_workers(config, tmp_path, failure="out of memory")
+    assert result.returncode == 1 and result.stderr.rstrip().endswith("RuntimeError: out of memory")
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(

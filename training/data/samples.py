@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,25 +184,35 @@ def content_key(*parts: bytes | str) -> str:
 def make_loader(
     dataset: SampleDataset[SampleT], batches: RankBatches, workers: int
 ) -> Iterator[list[Loaded[SampleT]]]:
-    """Lists of samples in the order of the plan; workers change the speed, nothing else."""
-    loader = DataLoader(
+    """Lists of samples in the order of the plan; workers change the speed, nothing else.
+
+    They start with the first list, so that whoever asks for it decides before what signals do.
+    """
+    yield from DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # draws, not integers
         collate_fn=_as_list,
         num_workers=workers,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_heed_parent_alone,
         pin_memory=False,
     )
-    return iter(loader)
 
 
 def _as_list(samples: list[Loaded[SampleT]]) -> list[Loaded[SampleT]]:
     return samples
 
 
-def _ignore_interrupts(worker: int) -> None:
-    import signal
-
-    # Ctrl-C reaches the whole process group; only the main process decides when to stop.
+def _heed_parent_alone(worker: int) -> None:
+    # Ctrl-C, launchers and schedulers signal every process; only the main process decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    # Not ignored: a parent that leaves in a hurry asks by SIGTERM too, and waits for the worker's end.
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
