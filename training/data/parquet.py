@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.data.rows import KEY_COLUMNS, Reject, Row, duplicate, found_row, stated_key
+from training.errors import DatasetError
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a file by its footer. Raises: DatasetError when there is none."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
 
 
 def read_parquet(
