@@ -179,6 +179,23 @@ def test_a_cut_tar_keeps_what_is_whole(tmp_path: Path, picture: bytes) -> None:
     assert isinstance(found[-1], Reject) and found[-1].reason == "damaged_shard"
 
 
+def test_a_damaged_row_group_costs_its_own_rows(tmp_path: Path, picture: bytes) -> None:
+    rows = [{"key": f"k{number}", "image": picture, "text": f"{number}"} for number in range(6)]
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2, compression="zstd")
+    second = pq.read_metadata(file).row_group(1)
+    damaged = bytearray(file.read_bytes())
+    for column in range(second.num_columns):
+        chunk = second.column(column)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        damaged[start : start + chunk.total_compressed_size] = b"?" * chunk.total_compressed_size
+    file.write_bytes(damaged)
+    for size in (1, 3, 9):
+        found = rows_of(file, size=size)
+        assert reasons(found) == ["k0", "k1", "damaged_shard", "damaged_shard", "k4", "k5"]
+        assert "rows.parquet, row group 1" in vars(found[2])["detail"]
+
+
 def test_a_streamed_data_set(tmp_path: Path, picture: bytes, no_network: None) -> None:
     for shard in range(2):
         rows = [{"image": {"bytes": picture, "path": None}, "text": f"{shard}-{n}"} for n in range(3)]
