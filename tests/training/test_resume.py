@@ -280,6 +280,26 @@ def test_a_dry_run_writes_nothing(configs: Configs, command: str, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("done", [1, STEPS])
+def test_a_dry_run_of_a_resumed_run_tries_its_next_step(
+    configs: Configs, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = {"output_dir": tmp_path / "run", "checkpointing_steps": done}
+    run_stage2(configs["stage2"](**common, max_train_steps=done))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    tried: list[int] = []
+    update = Stage2Task.update
+
+    def noted(self: Any, number: int, batches: Any) -> dict[str, float]:
+        tried.append(number)
+        return update(self, number, batches)
+
+    monkeypatch.setattr(Stage2Task, "update", noted)
+    run_stage2(configs["stage2"](**common, dry_run=True, resume_from_checkpoint="latest"))
+    assert tried == [done]
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
 def test_the_8_bit_optimiser_resumes_too(configs: Configs, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     run_stage2(configs["stage2"](output_dir=tmp_path / "whole", use_8bit_adam=True))
