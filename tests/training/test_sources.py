@@ -244,6 +244,16 @@ def test_a_limit_takes_the_first_rows(photos: Path, limit: int) -> None:
     assert [row.key for row in rows_of(photos, limit=limit)] == [row.key for row in rows_of(photos)][:limit]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+def test_a_limit_goes_on_behind_the_first_stream(tmp_path: Path, picture: bytes, limit: int) -> None:
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for name in "ab":
+                add(archive, f"{name}.png", picture)
+    found = reasons(rows_of(tmp_path, limit=limit))
+    assert found == ["0/a", "0/b", "1/a", "1/b", "2/a", "2/b"][:limit]
+
+
 def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
     for source in (tmp_path / "none", tmp_path):
         with pytest.raises(DatasetError, match=tmp_path.name):

@@ -260,6 +260,9 @@ def _first_rows(units: Sequence[Unit], limit: int) -> list[Unit]:
         if limit <= 0:
             break
         kept.append(replace(unit, limit=limit))
-        # A stream does not say how long it is: it ends the list, cut to what is left.
-        limit -= unit.count if unit.count is not None else limit
+        if unit.count is not None:
+            limit -= unit.count
+        else:
+            # A stream tells how long it is by being read, of which a limit is the end.
+            limit -= sum(1 for _ in kept[-1].rows())
     return kept
