@@ -157,6 +157,9 @@ def read_truth(source: bytes | Path) -> NDArray[np.float32]:
         image = decode_image(source) if isinstance(source, bytes) else read_image(source)
     except GainMapError as error:
         raise RejectedSample("unreadable_hdr", str(error)[:200]) from error
+    if not np.isfinite(image.hdr).all():
+        # One of them is enough to make the loss, and with it all weights, NaN.
+        raise RejectedSample("unreadable_hdr", "some pixels are NaN or infinite")
     linear = torch.from_numpy(image.hdr).movedim(-1, 0)[None]
     return convert_primaries(linear, image.primaries, "bt2020")[0].movedim(0, -1).clamp(min=0).numpy()
 
