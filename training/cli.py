@@ -58,6 +58,7 @@ def parse_config(command: str, config_type: type[ConfigT], argv: Sequence[str]) 
     known = [item.name for item in fields(config_type)]
     arguments = _files_first(_with_aliases(argv))
     _refuse_unknown(command, known, arguments)
+    _refuse_scalars(config_type, arguments)
     parser = build_parser(command, config_type)
     parser.set_defaults(PRESETS[_preset(arguments)].get(command, {}))
     try:
@@ -165,6 +166,16 @@ def _refuse_unknown(command: str, known: Sequence[str], argv: Sequence[str]) -> 
         for name in content:
             if name not in accepted:
                 raise ConfigError(f"{path}: unknown key {name!r}{_suggestion(str(name), known)}")
+
+
+def _refuse_scalars(config_type: type[CommandConfig], argv: Sequence[str]) -> None:
+    """A list of one is easily written as a single value, about which the parser is not clear."""
+    lists = [name for name, hint in get_type_hints(config_type).items() if get_origin(hint) is list]
+    for path, content in _yaml_files(argv):
+        for name in lists:
+            value = content.get(name)
+            if value is not None and not isinstance(value, list):
+                raise ConfigError(f"{path}: {name} is {value!r}, expected a list, such as [{value}]")
 
 
 def _preset(argv: Sequence[str]) -> str:

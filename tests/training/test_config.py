@@ -129,6 +129,14 @@ def test_an_unknown_yaml_key_is_refused_with_the_nearest_one(tmp_path: Path) -> 
         parse_config("stage2", Stage2Config, ["--config", str(file)])
 
 
+@pytest.mark.parametrize("value", ["photos", "3", "{a: b}"])
+def test_a_single_value_in_place_of_a_list_is_named_with_its_file(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"train_metadata: {value}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: train_metadata is .* expected a list"):
+        parse_config("stage2", Stage2Config, ["--config", str(file)])
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [
