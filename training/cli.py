@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import sys
 from argparse import ArgumentError
@@ -22,6 +23,8 @@ from training.processes import is_first
 
 ALIASES = {"--val_images_dir": "--validation_image_dir", "--prompt": "--validation_prompts"}
 INTERRUPTED = 143
+# What a full or failing disk answers to writes, which do not know the name of their file.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 # Under a launcher the first process runs these alone; the others share the work of the rest.
 SINGLE = ("validate", "export")
 USAGE = """usage: python -m training <command> [--config FILE] [--flag VALUE ...]
@@ -86,10 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
         # A folder that cannot be written or a full disk: the user's to mend, not a fault of the program.
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        named = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {named}{error.strerror}", file=sys.stderr)
         return 1
 
 

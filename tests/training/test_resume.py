@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.checkpoint import CheckpointStore
+from training.cli import main
 from training.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingInterrupted
 from training.gm_unet import WEIGHTS
 from training.stage1.trainer import Stage1Task
@@ -172,6 +173,27 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         run_stage2(configs["stage2"](output_dir=tmp_path / "run"))
     latest = CheckpointStore(tmp_path / "run").latest()
     assert latest is not None and latest.name == "checkpoint-00000002"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("command", ["stage2", "validate"])
+def test_a_disk_that_is_full_while_logging_ends_the_run_with_one_line(
+    stage2: Callable[..., Any],
+    command: str,
+    triples: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--source", str(triples), "--output_dir", str(tmp_path / "run")]
+    if command == "stage2":
+        stage2(output_dir=tmp_path / "run").save(tmp_path / "config.yaml")
+        flags = ["--config", str(tmp_path / "config.yaml")]
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run" / {"stage2": "metrics.jsonl", "validate": "report.json"}[command]
+    log.symlink_to("/dev/full")
+    assert main([command, *flags]) == 1
+    named = f"{log}: " if command == "stage2" else ""
+    assert f"error: {named}No space left on device\n" in capsys.readouterr().err
 
 
 def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_path: Path) -> None:
