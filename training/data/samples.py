@@ -35,6 +35,7 @@ MAX_REPLACEMENTS = 64
 MAX_ASPECT_ERROR = 0.03
 
 SampleT = TypeVar("SampleT")
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,13 @@ class SampleDataset(Dataset[Loaded[SampleT]], Generic[SampleT]):
             except RejectedSample as reject:
                 rejects.append(Reject(row.key, reject.reason, reject.detail))
         raise DatasetError(f"{len(rejects)} rows in a row are unusable, the last one: {rejects[-1]}")
+
+    def __getitems__(self, draws: list[Draw]) -> list[Loaded[SampleT]] | DatasetError:
+        """A batch; its error as a value, since torch makes texts of those that are raised in workers."""
+        try:
+            return [self[draw] for draw in draws]
+        except DatasetError as error:
+            return error
 
 
 def load_photo(rule: CropRule, row: Row, draw: Draw) -> Photo:
@@ -190,19 +198,25 @@ def make_loader(
     """Lists of samples in the order of the plan; workers change the speed, nothing else.
 
     They start with the first list, so that whoever asks for it decides before what signals do.
+
+    Raises: DatasetError with the first batch that has no usable row.
     """
-    yield from DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # draws, not integers
-        collate_fn=_as_list,
+        collate_fn=_as_it_is,
         num_workers=workers,
         worker_init_fn=_heed_parent_alone,
         pin_memory=False,
     )
+    for batch in loader:
+        if isinstance(batch, DatasetError):
+            raise batch
+        yield batch
 
 
-def _as_list(samples: list[Loaded[SampleT]]) -> list[Loaded[SampleT]]:
-    return samples
+def _as_it_is(batch: BatchT) -> BatchT:
+    return batch
 
 
 def _heed_parent_alone(worker: int) -> None:

@@ -41,7 +41,7 @@ class ArrowTable:
 
         datasets.disable_progress_bars()
         place: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
-        names = [str(file.path) for file in files]
+        names: list[Any] = [str(file.path) for file in files]
         try:
             self.rows: Any = datasets.Dataset.from_parquet(names, **place)
         except (OSError, ValueError, DatasetGenerationError) as error:
