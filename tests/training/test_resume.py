@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,10 +20,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training.loop
 from training.checkpoint import CheckpointStore
 from training.cli import main
 from training.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingInterrupted
 from training.gm_unet import WEIGHTS
+from training.loop import stop_on_signal
 from training.stage1.trainer import Stage1Task
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import Stage2Task
@@ -127,6 +130,20 @@ def test_sigterm_saves_and_the_run_goes_on(
     run_stage2(configs["stage2"](**rare, resume_from_checkpoint="latest"))
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
+
+
+def test_a_signal_that_is_passed_on_is_one_request_and_a_later_one_acts_as_usual(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with stop_on_signal() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.requested
+        monkeypatch.setattr(training.loop, "ECHO_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def with_workers(config: Any, tmp_path: Path, failure: str = "") -> subprocess.CompletedProcess[str]:
