@@ -222,7 +222,7 @@ def _as_it_is(batch: BatchT) -> BatchT:
 def _heed_parent_alone(worker: int) -> None:
     # Ctrl-C, launchers and schedulers signal every process; only the main process decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
