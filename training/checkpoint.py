@@ -86,12 +86,21 @@ class CheckpointStore:
     def resolve(self, wanted: str | None) -> Path | None:
         """Turn `resume_from_checkpoint` into a folder: None, 'latest', or a path.
 
-        Raises: CheckpointError when a named checkpoint is absent or damaged.
+        'latest' is None only where there is no checkpoint at all: a run that began again beside damaged ones
+        would write over what can still be saved of them.
+
+        Raises: CheckpointError when a named checkpoint is absent or damaged, or all of them are.
         """
         if wanted is None:
             return None
         if wanted == "latest":
-            return self.latest()
+            newest = self.latest()
+            if newest is None and self.all():
+                raise CheckpointError(
+                    f"none of the {len(self.all())} checkpoints in {self.root} is whole; bring a copy back, "
+                    "or move them away (or choose another output_dir) to begin again"
+                )
+            return newest
         path = Path(wanted) if Path(wanted).is_dir() else self.root / wanted
         if not path.is_dir():
             raise CheckpointError(

@@ -58,6 +58,7 @@ def parse_config(command: str, config_type: type[ConfigT], argv: Sequence[str]) 
     known = [item.name for item in fields(config_type)]
     arguments = _files_first(_with_aliases(argv))
     _refuse_unknown(command, known, arguments)
+    _refuse_scalars(config_type, arguments)
     parser = build_parser(command, config_type)
     parser.set_defaults(PRESETS[_preset(arguments)].get(command, {}))
     try:
@@ -158,6 +159,16 @@ def _refuse_unknown(command: str, known: Sequence[str], argv: Sequence[str]) -> 
                 raise ConfigError(f"{path}: unknown key {name!r}{_suggestion(str(name), known)}")
 
 
+def _refuse_scalars(config_type: type[CommandConfig], argv: Sequence[str]) -> None:
+    """A list of one is easily written as a single value, about which the parser is not clear."""
+    lists = [name for name, hint in get_type_hints(config_type).items() if get_origin(hint) is list]
+    for path, content in _yaml_files(argv):
+        for name in lists:
+            value = content.get(name)
+            if value is not None and not isinstance(value, list):
+                raise ConfigError(f"{path}: {name} is {value!r}, expected a list, such as [{value}]")
+
+
 def _preset(argv: Sequence[str]) -> str:
     in_files = [content["preset"] for _, content in _yaml_files(argv) if "preset" in content]
     preset = str(["improved", *in_files, *_flag_values(argv, "--preset")][-1])
@@ -173,7 +184,7 @@ def _yaml_files(argv: Sequence[str]) -> list[tuple[Path, dict[str, Any]]]:
 def _yaml_content(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a mapping of settings")

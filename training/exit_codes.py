@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 
 from gm_core.errors import GainMapError
+
+# What a full or failing disk answers to writes, which do not know the name of their file.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def exit_code(command: Callable[[], int | None]) -> int:
@@ -15,8 +19,9 @@ def exit_code(command: Callable[[], int | None]) -> int:
     except GainMapError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in DISK:
             raise
         # A folder that cannot be written or a full disk: the user's to mend, not a fault of the program.
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        named = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {named}{error.strerror}", file=sys.stderr)
     return 1

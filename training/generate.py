@@ -197,7 +197,8 @@ def convert_picture(
     if config.sample_latents:
         shape = (1, 4, small.shape[2] // 8, small.shape[3] // 8)
         # Not the sampler's noise: the picture's own uncertainty is another draw.
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(settings.seed + 1)).to(sdr)
+        seed = (settings.seed + 1) % 2**64
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(sdr)
     latent = encode_picture(models.vae, small, noise)
     coded = decode_latent(models.vae, models.from_latent(latent, prompt, settings))
     if coded.shape[2:] != sdr.shape[2:]:

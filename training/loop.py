@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 STATE = "state.json"
 # A half-precision loss scaler halves itself from 65536 until gradients fit; that is not a failure.
 SCALER_PATIENCE = 20
+# A scheduler signals every process, and a launcher among them passes it on: one request, heard twice.
+ECHO_SECONDS = 2.0
 
 
 class Task(Protocol):
@@ -239,7 +241,7 @@ class Stopwatch:
 
 
 class StopRequest:
-    """Set by SIGTERM or SIGINT; a second signal acts as usual."""
+    """Set by SIGTERM or SIGINT; another signal after ECHO_SECONDS acts as usual."""
 
     requested = False
 
@@ -249,19 +251,26 @@ def stop_on_signal() -> Iterator[StopRequest]:
     """Turn the first SIGTERM or SIGINT into a request that the loop honours after its step."""
     request = StopRequest()
     previous = {}
+    heard = math.inf
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        request.requested = True
+    def restore() -> None:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        if not request.requested:
+            request.requested, heard = True, time.monotonic()
+        elif time.monotonic() - heard > ECHO_SECONDS:
+            restore()
+            signal.raise_signal(number)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         previous[signum] = signal.signal(signum, ask)
     try:
         yield request
     finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
+        restore()
 
 
 def global_batch(config: TrainConfig, accelerator: Accelerator) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
 from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from gm_core.conditioning import gm_unet_input
@@ -65,7 +67,7 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
         prediction: eps, v or x0.
         source: scheduler folder or JSON file instead of the name.
 
-    Raises: ConfigError when `source` names no diffusers scheduler.
+    Raises: ConfigError when `source` describes no diffusers scheduler for noise levels of a model's own.
     """
     betas = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).numpy()
     fixed = {
@@ -74,13 +76,7 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
         "num_train_timesteps": len(alphas),
     }
     if source is not None:
-        stated = _read_scheduler(Path(source))
-        kind = getattr(diffusers, str(stated.get("_class_name")), None)
-        if kind is None:
-            raise ConfigError(
-                f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler"
-            )
-        return kind.from_config(stated, **fixed)
+        return _stated_scheduler(source, fixed)
     kind, extra = SCHEDULERS[name]
     options = {"timestep_spacing": "leading", "steps_offset": 1, **extra, **fixed}
     # DDPM clips x0 to [-1,1] by default, which is meant for pixels, not for latents.
@@ -171,6 +167,25 @@ class _Branch:
 
 def _levels(t: Tensor, like: Tensor) -> Tensor:
     return t.to(like.device).expand(len(like))
+
+
+def _stated_scheduler(source: str, fixed: dict[str, Any]) -> Any:
+    stated = _read_scheduler(Path(source))
+    kind = getattr(diffusers, str(stated.get("_class_name")), None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)):
+        raise ConfigError(
+            f"{source} describes {stated.get('_class_name')!r}, which is no diffusers scheduler"
+        )
+    # Others, such as those of flow matching, would sample at noise levels that the model does not know.
+    if not fixed.keys() <= inspect.signature(kind).parameters.keys():
+        raise ConfigError(
+            f"{source} describes {kind.__name__}, which does not take the noise levels of Stable Diffusion; "
+            "choose one such as EulerDiscreteScheduler or DDIMScheduler"
+        )
+    try:
+        return kind.from_config(stated, **fixed)  # type: ignore[attr-defined]  # ConfigMixin's, as all of them
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ConfigError(f"{source} is no usable {kind.__name__}: {error}") from error
 
 
 def _read_scheduler(path: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
     set_seed(config.seed % 2**32)
     session = build(accelerator)
     plan = SamplingPlan(session.sizes, global_batch(config, accelerator), config.seed)
-    steps = 1 if config.dry_run else total_steps(config, plan.steps_per_epoch)
+    steps = total_steps(config, plan.steps_per_epoch)
     session.task.prepare(steps)
     trackers = start_output(config, accelerator)
     try:
@@ -68,6 +68,9 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
             config=config, accelerator=accelerator, task=session.task, trackers=trackers, total_steps=steps
         )
         start = loop.resume()
+        if config.dry_run:
+            # The next step, wherever the run is: a finished run has one more.
+            loop.total_steps = steps = start + 1
         batches = RankBatches(
             plan,
             start=start,

@@ -43,11 +43,16 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that appears only when complete, in place of an earlier one."""
+    """Write a safetensors file that appears only when complete, in place of an earlier one.
+
+    Raises: ModelFileError when it cannot be written; an earlier one is untouched then.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(dict(weights), partial, metadata=dict(metadata))
         os.replace(partial, path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"could not write {path}: {error}; make room and run again") from error
     finally:
         partial.unlink(missing_ok=True)
 

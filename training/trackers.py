@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,17 +30,29 @@ class JsonLines:
     """One JSON object a line in `metrics.jsonl`; always on. A number that is not finite is null there."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.stream = path.open("a", encoding="utf-8", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.stream.write(json.dumps({"step": step, **finite}) + "\n")
+        with _named(self.path):
+            self.stream.write(json.dumps({"step": step, **finite}) + "\n")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """Pictures are files beside the log already."""
 
     def close(self) -> None:
-        self.stream.close()
+        with _named(self.path):
+            self.stream.close()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Writing does not say which file it failed for."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 class TensorBoard:

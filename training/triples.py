@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 from gm_core.tonemap import MU
 from training.config import TriplesConfig
 from training.data.decode import decode_sdr, encode_gain_map, read_bytes
-from training.data.rows import Reject, RejectCounter, Row
+from training.data.rows import Reject, RejectCounter, Row, unicode_text
 from training.data.shards import ShardFolder, triple_schema
 from training.data.sources import Unit, list_units
-from training.errors import RejectedSample, TrainingInterrupted
+from training.errors import DatasetError, RejectedSample, TrainingInterrupted
 from training.gain_sources import GainSource, Picture, open_gain_source
 from training.loop import format_duration, stop_on_signal
 from training.session import make_accelerator
@@ -97,11 +97,24 @@ class Builder:
         if isinstance(item, Reject):
             return item
         try:
+            self._refuse_unnamed(item)
             data = read_bytes(item.image)
             picture = decode_sdr(data, min_side=self.config.min_side)
             return Decoded(item, data, self.source.prepare(picture, item))
         except RejectedSample as reject:
             return Reject(item.key, reject.reason, reject.detail)
+
+    def _refuse_unnamed(self, row: Row) -> None:
+        """Raises: DatasetError when a path is asked of a row that has none; RejectedSample for odd ones."""
+        if self.config.store_images != "path":
+            return
+        if isinstance(row.image, bytes):
+            raise DatasetError(
+                f"store_images is path, but row {row.key} of {row.source} is no file of its own: its source "
+                "holds the picture itself; use store_images bytes and another output_dir"
+            )
+        if unicode_text(str(row.image)) != str(row.image):
+            raise RejectedSample("bad_metadata", f"the name of {str(row.image)!r} is not valid Unicode")
 
     def _batches(self, decoded: Sequence[Decoded]) -> Iterator[list[Decoded]]:
         by_size: dict[tuple[int, ...], list[Decoded]] = {}
@@ -112,7 +125,8 @@ class Builder:
 
     def _columns(self, item: Decoded, coded: Any) -> dict[str, Any]:
         row, config = item.row, self.config
-        path = "" if isinstance(row.image, bytes) else str(row.image)
+        # Absolute: a set is read from other folders than it was made in.
+        path = "" if isinstance(row.image, bytes) else str(row.image.absolute())
         columns: dict[str, Any] = {"image": path, "sdr": path}
         if config.store_images == "bytes":
             columns = {"image": item.data}
@@ -219,7 +233,8 @@ def tally(config: TriplesConfig, output: ShardFolder) -> RejectCounter:
 def fingerprint(config: TriplesConfig, units: Sequence[Unit], source: GainSource) -> dict[str, Any]:
     """Everything the rows depend on."""
     settings = {name: value for name, value in asdict(config).items() if name not in NEUTRAL}
-    names = hashlib.sha256("\n".join(f"{unit.name} {unit.limit}" for unit in units).encode()).hexdigest()
+    listed = unicode_text("\n".join(f"{unit.name} {unit.limit}" for unit in units))
+    names = hashlib.sha256(listed.encode()).hexdigest()
     return json.loads(json.dumps({**settings, "units": names, "network": source.identity, "schema": 1}))
 
 

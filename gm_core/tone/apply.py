@@ -49,7 +49,7 @@ def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -
 
 
 def tint_stops(net: TintNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
-    """Stops `[B,3,h,w]`, small, by which clipped channels of `[B,3,H,W]` gain more or less than their mean."""
+    """Stops `[B,3,h,w]`, small, by which clipped channels of `[B,3,H,W]` gain beside their mean."""
     if net is None:
         return sdr.new_zeros(len(sdr), 3, 1, 1, dtype=torch.float32)
     look = look_at(sdr)

@@ -61,10 +61,12 @@ def test_a_damaged_newest_falls_back_and_says_so(
     assert "falling back" in caplog.text and newest.name in caplog.text
 
 
-def test_all_damaged_means_none(store: CheckpointStore) -> None:
+def test_where_all_are_damaged_no_run_begins_again(store: CheckpointStore, tmp_path: Path) -> None:
     for path in store.all():
         (path / "state.json").unlink()
-    assert store.latest() is None
+    with pytest.raises(CheckpointError, match="none of the 3 checkpoints in .* is whole"):
+        store.resolve("latest")
+    assert CheckpointStore(tmp_path / "new").resolve("latest") is None
 
 
 def test_a_damaged_checkpoint_named_by_the_user_is_refused(store: CheckpointStore) -> None:

@@ -10,6 +10,7 @@ import yaml
 from training.cli import main, parse_config
 from training.config import COMMANDS, Stage1Config, Stage2Config
 from training.errors import ConfigError
+from training.stage2.validation import read_prompts
 
 REQUIRED = {
     "stage1": ["--pretrained_model_name_or_path", "m", "--train_metadata", "a", "--output_dir", "o"],
@@ -126,6 +127,28 @@ def test_an_unknown_yaml_key_is_refused_with_the_nearest_one(tmp_path: Path) -> 
     file = tmp_path / "run.yaml"
     file.write_text("resolutoin: 512\n")
     with pytest.raises(ConfigError, match="run.yaml.*did you mean 'resolution'"):
+        parse_config("stage2", Stage2Config, ["--config", str(file)])
+
+
+def test_text_that_is_not_utf_8_is_named_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "latin.yaml"
+    file.write_bytes("output_dir: café".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: 'utf-8' codec"):
+        parse_config("stage2", Stage2Config, ["--config", str(file)])
+    with pytest.raises(ConfigError, match=r"prompt file .*latin\.yaml is not UTF-8"):
+        read_prompts([], str(file))
+
+
+def test_prompts_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\ufeffa lamp\n\nthe sun\n", encoding="utf-8")
+    assert read_prompts(["first"], str(tmp_path / "prompts.txt")) == ["first", "a lamp", "the sun"]
+
+
+@pytest.mark.parametrize("value", ["photos", "3", "{a: b}"])
+def test_a_single_value_in_place_of_a_list_is_named_with_its_file(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"train_metadata: {value}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: train_metadata is .* expected a list"):
         parse_config("stage2", Stage2Config, ["--config", str(file)])
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+import training.tensor_files
 from gm_core import unet_keys, vae_keys
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
@@ -28,10 +30,26 @@ from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, load_gm_unet, 
 from training.stage1.adapter import FILE, install_adapter, merge_adapter, save_adapter, stated_info
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import run as run_stage2
-from training.tensor_files import read_tensors
+from training.tensor_files import read_tensors, save_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_SCRIPT = Path(__file__).with_name("load_in_host.py")
+
+
+def test_a_full_disk_is_named_and_keeps_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(weights: object, file: Path, metadata: object) -> None:
+        file.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    path = tmp_path / "gm_unet.safetensors"
+    save_whole({"a": torch.zeros(2)}, path, {})
+    before = path.read_bytes()
+    monkeypatch.setattr(training.tensor_files, "save_file", full)
+    with pytest.raises(ModelFileError, match=r"could not write .*gm_unet\.safetensors: .*No space left"):
+        save_whole({"a": torch.ones(2)}, path, {})
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.fixture(scope="module")

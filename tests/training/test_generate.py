@@ -126,6 +126,22 @@ def test_a_scheduler_file_must_name_a_scheduler(tmp_path: Path) -> None:
         make_scheduler("euler", ALPHAS, "eps", str(tmp_path / "gone"))
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ('["EulerDiscreteScheduler"]', "holds list, expected an object"),
+        ('{"_class_name": "AutoencoderKL"}', "'AutoencoderKL', which is no diffusers scheduler"),
+        ('{"_class_name": "SchedulerMixin"}', "does not take the noise levels"),
+        ('{"_class_name": "FlowMatchEulerDiscreteScheduler"}', "does not take the noise levels"),
+        ('{"_class_name": "DEISMultistepScheduler", "algorithm_type": "magic"}', "no usable DEIS"),
+    ],
+)
+def test_schedulers_of_another_kind_are_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "s.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        make_scheduler("euler", ALPHAS, "eps", str(tmp_path / "s.json"))
+
+
 @pytest.fixture(scope="module")
 def gm_folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
@@ -177,6 +193,14 @@ def test_an_exr_file_gives_back_the_picture_its_map_and_their_constants() -> Non
     found = merge_hdr(sdr=pictures[0], gain_map=pictures[1], spec=stored)[0]
     assert torch.equal(pictures[1][0], gain_map)
     assert torch.allclose(found, hdr, rtol=1e-4, atol=1e-4)
+
+
+def test_the_largest_seed_draws_latents_too(
+    base: Path, gm_folder: Path, photos: Path, tmp_path: Path
+) -> None:
+    given = ["--sdr_input_path", str(photos / "photo_000.png"), "--resolution", "64", "--formats", "hdr"]
+    seeded = ["--seed", str(2**64 - 1), "--sample_latents", "--num_inference_steps", "1"]
+    assert main(["generate", *flags(base, gm_folder, tmp_path / "out"), *given, *seeded]) == 0
 
 
 def test_prompts_become_hdr_files(base: Path, gm_folder: Path, tmp_path: Path) -> None:

@@ -7,9 +7,12 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import training.loop
 from training.checkpoint import CheckpointStore
+from training.cli import main
 from training.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingInterrupted
 from training.gm_unet import WEIGHTS
+from training.loop import stop_on_signal
 from training.stage1.trainer import Stage1Task
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import Stage2Task
 from training.stage2.trainer import run as run_stage2
 
 STEPS = 4
+WITH_WORKERS = Path(__file__).with_name("stop_with_workers.py")
 TASKS = {"stage1": Stage1Task, "stage2": Stage2Task}
 RUN = {"stage1": run_stage1, "stage2": run_stage2}
 Configs = dict[str, Callable[..., Any]]
@@ -125,6 +132,49 @@ def test_sigterm_saves_and_the_run_goes_on(
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
 
+def test_a_signal_that_is_passed_on_is_one_request_and_a_later_one_acts_as_usual(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with stop_on_signal() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.requested
+        monkeypatch.setattr(training.loop, "ECHO_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def with_workers(config: Any, tmp_path: Path, failure: str = "") -> subprocess.CompletedProcess[str]:
+    """A run with data workers in a process group of its own, which gets SIGTERM unless the run fails."""
+    (tmp_path / "settings.json").write_text(json.dumps(asdict(config)))
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run(
+        [sys.executable, str(WITH_WORKERS), str(tmp_path / "settings.json"), failure],
+        env={**os.environ, "PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_sigterm_for_the_whole_process_group_saves_too(configs: Configs, tmp_path: Path) -> None:
+    rare = {"checkpointing_steps": 100, "dataloader_num_workers": 2, "max_train_steps": 40}
+    result = with_workers(configs["stage2"](output_dir=tmp_path / "run", **rare), tmp_path)
+    assert "stopped by a signal at step 2; state saved" in result.stdout, result.stderr[-4000:]
+    assert [path.name for path in CheckpointStore(tmp_path / "run").all()] == ["checkpoint-00000002"]
+
+
+def test_workers_end_with_a_run_that_fails(configs: Configs, tmp_path: Path) -> None:
+    config = configs["stage2"](output_dir=tmp_path / "run", dataloader_num_workers=2, max_train_steps=40)
+    # A worker that outlived the run would hold its output open.
+    result = with_workers(config, tmp_path, failure="out of memory")
+    assert result.returncode == 1 and result.stderr.rstrip().endswith("RuntimeError: out of memory")
+
+
 def test_a_full_disk_keeps_the_checkpoint_before(
     configs: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +190,27 @@ def test_a_full_disk_keeps_the_checkpoint_before(
         run_stage2(configs["stage2"](output_dir=tmp_path / "run"))
     latest = CheckpointStore(tmp_path / "run").latest()
     assert latest is not None and latest.name == "checkpoint-00000002"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("command", ["stage2", "validate"])
+def test_a_disk_that_is_full_while_logging_ends_the_run_with_one_line(
+    stage2: Callable[..., Any],
+    command: str,
+    triples: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--source", str(triples), "--output_dir", str(tmp_path / "run")]
+    if command == "stage2":
+        stage2(output_dir=tmp_path / "run").save(tmp_path / "config.yaml")
+        flags = ["--config", str(tmp_path / "config.yaml")]
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run" / {"stage2": "metrics.jsonl", "validate": "report.json"}[command]
+    log.symlink_to("/dev/full")
+    assert main([command, *flags]) == 1
+    named = f"{log}: " if command == "stage2" else ""
+    assert f"error: {named}No space left on device\n" in capsys.readouterr().err
 
 
 def test_the_data_position_survives_another_batch_size(configs: Configs, tmp_path: Path) -> None:
@@ -246,6 +317,26 @@ def test_a_dry_run_writes_nothing(configs: Configs, command: str, tmp_path: Path
         else configs[command](output_dir=tmp_path / "run", dry_run=True)
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("done", [1, STEPS])
+def test_a_dry_run_of_a_resumed_run_tries_its_next_step(
+    configs: Configs, done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = {"output_dir": tmp_path / "run", "checkpointing_steps": done}
+    run_stage2(configs["stage2"](**common, max_train_steps=done))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    tried: list[int] = []
+    update = Stage2Task.update
+
+    def noted(self: Any, number: int, batches: Any) -> dict[str, float]:
+        tried.append(number)
+        return update(self, number, batches)
+
+    monkeypatch.setattr(Stage2Task, "update", noted)
+    run_stage2(configs["stage2"](**common, dry_run=True, resume_from_checkpoint="latest"))
+    assert tried == [done]
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
 
 
 def test_the_8_bit_optimiser_resumes_too(configs: Configs, tmp_path: Path) -> None:

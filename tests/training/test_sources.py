@@ -179,6 +179,23 @@ def test_a_cut_tar_keeps_what_is_whole(tmp_path: Path, picture: bytes) -> None:
     assert isinstance(found[-1], Reject) and found[-1].reason == "damaged_shard"
 
 
+def test_a_damaged_row_group_costs_its_own_rows(tmp_path: Path, picture: bytes) -> None:
+    rows = [{"key": f"k{number}", "image": picture, "text": f"{number}"} for number in range(6)]
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2, compression="zstd")
+    second = pq.read_metadata(file).row_group(1)
+    damaged = bytearray(file.read_bytes())
+    for column in range(second.num_columns):
+        chunk = second.column(column)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        damaged[start : start + chunk.total_compressed_size] = b"?" * chunk.total_compressed_size
+    file.write_bytes(damaged)
+    for size in (1, 3, 9):
+        found = rows_of(file, size=size)
+        assert reasons(found) == ["k0", "k1", "damaged_shard", "damaged_shard", "k4", "k5"]
+        assert "rows.parquet, row group 1" in vars(found[2])["detail"]
+
+
 def test_a_streamed_data_set(tmp_path: Path, picture: bytes, no_network: None) -> None:
     for shard in range(2):
         rows = [{"image": {"bytes": picture, "path": None}, "text": f"{shard}-{n}"} for n in range(3)]
@@ -225,6 +242,16 @@ def test_bad_lines_of_metadata_cost_captions_not_the_run(tmp_path: Path, picture
 @pytest.mark.parametrize("limit", [1, 3, 4, 100])
 def test_a_limit_takes_the_first_rows(photos: Path, limit: int) -> None:
     assert [row.key for row in rows_of(photos, limit=limit)] == [row.key for row in rows_of(photos)][:limit]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+def test_a_limit_goes_on_behind_the_first_stream(tmp_path: Path, picture: bytes, limit: int) -> None:
+    for shard in range(3):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as archive:
+            for name in "ab":
+                add(archive, f"{name}.png", picture)
+    found = reasons(rows_of(tmp_path, limit=limit))
+    assert found == ["0/a", "0/b", "1/a", "1/b", "2/a", "2/b"][:limit]
 
 
 def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gm_core.gain_map import GainMapSpec, merge_hdr
 from gm_core.model_info import GainMapModelInfo
 from gm_core.tonemap import analytic_gain_map
 from training.base_model import load_vae
+from training.cli import main
 from training.data.decode import decode_gain_map, decode_sdr
 from training.data.shards import ShardFolder
 from training.data.sources import list_units
@@ -161,6 +162,54 @@ def test_a_picture_named_twice_is_there_once_and_counted(
     (tmp_path / "set" / "triples-000001.parquet").unlink()
     run(config)
     assert contents(tmp_path / "set") == whole
+
+
+def test_a_set_of_paths_is_read_from_every_folder(
+    configure: Configure, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "here" / "photos")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run(
+        configure("triples", output_dir="set", source=["photos"], gain_source="analytic", store_images="path")
+    )
+    monkeypatch.chdir(tmp_path / "there")
+    assert main(["validate", "--source", "../here/set", "--expect", "triples", "--output_dir", "report"]) == 0
+
+
+def test_paths_of_pictures_that_are_no_files_are_refused(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    rows = [{"key": "k", "image": (photos / "photo_000.png").read_bytes(), "text": "x"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    common = {"gain_source": "analytic", "store_images": "path", "output_dir": tmp_path / "set"}
+    with pytest.raises(DatasetError, match=r"store_images is path, but row k of rows\.parquet"):
+        run(configure("triples", source=[tmp_path / "rows.parquet"], **common))
+    assert not contents(tmp_path / "set")
+
+
+def test_names_and_captions_of_half_characters_are_kept_as_far_as_they_can_be(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "odd\udce9"
+    folder.mkdir()
+    for name in ("a.png", "caf\udce9.png"):
+        shutil.copy(photos / "photo_000.png", folder / name)
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "half \ud83d"}))
+    run(configure("triples", output_dir=tmp_path / "set", source=[folder], gain_source="analytic"))
+    rows = rows_of(tmp_path / "set")
+    assert [(row["key"], row["text"]) for row in rows] == [("a.png", "half ?"), ("caf\\udce9.png", "")]
+
+
+def test_a_path_of_half_characters_cannot_be_stored_and_is_a_reject(
+    configure: Configure, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(photos / "photo_000.png", tmp_path / "photos" / "caf\udce9.png")
+    common = {"gain_source": "analytic", "store_images": "path", "source": [tmp_path / "photos"]}
+    run(configure("triples", output_dir=tmp_path / "set", **common))
+    report = json.loads((tmp_path / "set" / "_SUCCESS").read_text())
+    assert (report["rows"], report["rejects"]) == (6, {"bad_metadata": 1})
 
 
 def test_a_set_of_rejects_fails(configure: Configure, tmp_path: Path) -> None:

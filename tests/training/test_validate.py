@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gm_core.codecs.exr import encode_exr
 from training.cli import main
-from training.data.decode import encode_gain_map
+from training.data.decode import decode_sdr, encode_gain_map
 from training.data.rows import Reject, RejectCounter
 from training.errors import DatasetError
 from training.stage2.trainer import run as run_stage2
@@ -91,6 +92,24 @@ def test_missing_files_are_counted(configure: Configure, tmp_path: Path) -> None
     assert json.loads((tmp_path / "r" / "report.json").read_text())["reasons"] == {"missing_file": 1}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_ground_truth_with_pixels_that_are_no_numbers_is_unreadable(
+    configure: Configure, photos: Path, tmp_path: Path, value: float
+) -> None:
+    pytest.importorskip("OpenEXR")
+    size = decode_sdr((photos / "photo_000.png").read_bytes()).size[::-1]
+    hdr = np.ones((*size, 3), np.float32)
+    hdr[5, 5, 1] = 12345.5
+    bad = encode_exr(hdr, compression="none").replace(hdr[5, 5, 1].tobytes(), np.float32(value).tobytes())
+    (tmp_path / "set").mkdir()
+    for name, data in (("a", encode_exr(hdr)), ("b", bad)):
+        shutil.copy(photos / "photo_000.png", tmp_path / "set" / f"{name}.png")
+        (tmp_path / "set" / f"{name}.exr").write_bytes(data)
+    run(configure("validate", output_dir=tmp_path / "r", source=[tmp_path / "set"], require_text=False))
+    report = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert (report["usable"], report["reasons"]) == (1, {"unreadable_hdr": 1})
+
+
 def test_equal_names_are_duplicates_within_a_source_only(
     configure: Configure, photos: Path, tmp_path: Path
 ) -> None:
@@ -119,11 +138,14 @@ def test_training_leaves_bad_rows_out(stage2: Callable[..., Any], manifest: Path
     assert last["rejected"] > 0 and last["loss"] == pytest.approx(last["loss"])
 
 
-def test_a_set_without_a_usable_row_stops(stage2: Callable[..., Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_set_without_a_usable_row_stops_in_one_line(
+    stage2: Callable[..., Any], tmp_path: Path, workers: int
+) -> None:
     rows = pa.Table.from_pylist([{"image": b"x", "text": "t", "gainmap": b"y"}] * 3)
     pq.write_table(rows, tmp_path / "rows.parquet")
-    with pytest.raises(DatasetError, match="3 rows in a row are unusable"):
-        run_stage2(stage2(train_metadata=[tmp_path / "rows.parquet"]))
+    with pytest.raises(DatasetError, match=r"\A3 rows in a row are unusable.*\Z"):
+        run_stage2(stage2(train_metadata=[tmp_path / "rows.parquet"], dataloader_num_workers=workers))
 
 
 def test_the_share_of_rejects_has_a_limit() -> None:

@@ -102,7 +102,7 @@ class DatasetFields:
     dataset_cache_dir: str | None = option(None, help="where prepared rows and latents are cached")
     image_root: str | None = option(None, help="folder that relative image paths start from")
     max_train_samples: int | None = option(
-        None, help="use only the first N usable rows (overfit tests)", least=1
+        None, help="use only the first N rows, unusable ones among them (overfit tests)", least=1
     )
     max_reject_fraction: float = option(
         0.05, help="stop when more than this share of rows is unusable", least=0, most=1
@@ -156,7 +156,7 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
     max_nonfinite_steps: int = option(
         10, help="with skip: consecutive bad steps before stopping anyway", least=0
     )
-    dry_run: bool = option(False, help="build everything, run one batch, write nothing")
+    dry_run: bool = option(False, help="build everything, run the next step, write nothing")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,6 +35,9 @@ class Row:
         hdr: ground truth, encoded or as a path.
         spec, coding: how `gain_map` is meant.
         source: where the row came from.
+
+    Names of files and words of JSON may hold halves of characters, which no file of ours can store: they are
+    escaped in `key` and `source`, which have to differ still, and replaced in `text`.
     """
 
     key: str
@@ -45,6 +48,14 @@ class Row:
     spec: GainMapSpec = field(default_factory=GainMapSpec)
     coding: GainCoding = field(default_factory=GainCoding)
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name, errors in (
+            ("key", "backslashreplace"),
+            ("source", "backslashreplace"),
+            ("text", "replace"),
+        ):
+            object.__setattr__(self, name, unicode_text(getattr(self, name), errors))
 
 
 @dataclass(frozen=True)
@@ -145,6 +156,11 @@ def distinct(found: Iterable[Row | Reject]) -> Iterator[Row | Reject]:
             continue
         keys.add(item.key)
         yield item
+
+
+def unicode_text(text: str, errors: str = "backslashreplace") -> str:
+    """The same text when it is valid Unicode, else with its halves of characters escaped or replaced."""
+    return text.encode("utf-8", errors).decode("utf-8")
 
 
 def duplicate(key: str) -> Reject:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +35,7 @@ MAX_REPLACEMENTS = 64
 MAX_ASPECT_ERROR = 0.03
 
 SampleT = TypeVar("SampleT")
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,13 @@ class SampleDataset(Dataset[Loaded[SampleT]], Generic[SampleT]):
                 rejects.append(Reject(row.key, reject.reason, reject.detail))
         raise DatasetError(f"{len(rejects)} rows in a row are unusable, the last one: {rejects[-1]}")
 
+    def __getitems__(self, draws: list[Draw]) -> list[Loaded[SampleT]] | DatasetError:
+        """A batch; its error as a value, since torch makes texts of those that are raised in workers."""
+        try:
+            return [self[draw] for draw in draws]
+        except DatasetError as error:
+            return error
+
 
 def load_photo(rule: CropRule, row: Row, draw: Draw) -> Photo:
     """Decode and crop a picture, and its ground truth where it has one. Raises: RejectedSample."""
@@ -154,6 +165,9 @@ def read_truth(source: bytes | Path) -> NDArray[np.float32]:
         image = decode_image(source) if isinstance(source, bytes) else read_image(source)
     except GainMapError as error:
         raise RejectedSample("unreadable_hdr", str(error)[:200]) from error
+    if not np.isfinite(image.hdr).all():
+        # One of them is enough to make the loss, and with it all weights, NaN.
+        raise RejectedSample("unreadable_hdr", "some pixels are NaN or infinite")
     linear = torch.from_numpy(image.hdr).movedim(-1, 0)[None]
     return convert_primaries(linear, image.primaries, "bt2020")[0].movedim(0, -1).clamp(min=0).numpy()
 
@@ -181,25 +195,41 @@ def content_key(*parts: bytes | str) -> str:
 def make_loader(
     dataset: SampleDataset[SampleT], batches: RankBatches, workers: int
 ) -> Iterator[list[Loaded[SampleT]]]:
-    """Lists of samples in the order of the plan; workers change the speed, nothing else."""
+    """Lists of samples in the order of the plan; workers change the speed, nothing else.
+
+    They start with the first list, so that whoever asks for it decides before what signals do.
+
+    Raises: DatasetError with the first batch that has no usable row.
+    """
     loader = DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # draws, not integers
-        collate_fn=_as_list,
+        collate_fn=_as_it_is,
         num_workers=workers,
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_heed_parent_alone,
         pin_memory=False,
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, DatasetError):
+            raise batch
+        yield batch
 
 
-def _as_list(samples: list[Loaded[SampleT]]) -> list[Loaded[SampleT]]:
-    return samples
+def _as_it_is(batch: BatchT) -> BatchT:
+    return batch
 
 
-def _ignore_interrupts(worker: int) -> None:
-    import signal
-
-    # Ctrl-C reaches the whole process group; only the main process decides when to stop.
+def _heed_parent_alone(worker: int) -> None:
+    # Ctrl-C, launchers and schedulers signal every process; only the main process decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with(parent: int) -> None:
+    # Not ignored: a parent that leaves in a hurry asks by SIGTERM too, and waits for the worker's end.
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

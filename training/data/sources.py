@@ -11,10 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from training.data.parquet import read_parquet, repeated_keys
+from training.data.parquet import count_rows, read_parquet, repeated_keys
 from training.data.rows import GAIN_MAP_COLUMNS, IMAGE_COLUMNS, Reject, Row, caption_of, distinct, found_row
 from training.data.tar import read_tar
 from training.errors import DatasetError, RejectedSample
@@ -192,10 +189,7 @@ def _coco_units(path: Path, size: int, root: Path, every_caption: bool) -> list[
 
 
 def _parquet_units(path: Path, name: str, size: int, root: Path) -> list[Unit]:
-    try:
-        count = pq.read_metadata(path).num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path} is not a readable parquet file: {error}") from error
+    count = count_rows(path)
     # Every unit has to know of the keys of those before it, whoever reads them.
     repeated = functools.cache(lambda: repeated_keys(path))
 
@@ -266,6 +260,9 @@ def _first_rows(units: Sequence[Unit], limit: int) -> list[Unit]:
         if limit <= 0:
             break
         kept.append(replace(unit, limit=limit))
-        # A stream does not say how long it is: it ends the list, cut to what is left.
-        limit -= unit.count if unit.count is not None else limit
+        if unit.count is not None:
+            limit -= unit.count
+        else:
+            # A stream tells how long it is by being read, of which a limit is the end.
+            limit -= sum(1 for _ in kept[-1].rows())
     return kept

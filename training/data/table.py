@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+from training.data.parquet import count_rows
 from training.data.rows import Reject, Row, found_row
 from training.data.sources import list_units, read_all
 from training.errors import DatasetError
@@ -19,29 +23,42 @@ class RowTable(Protocol):
     def __getitem__(self, index: int) -> Row | Reject: ...
 
 
-class ArrowTable:
-    """Parquet files behind `datasets`, which maps them instead of reading them."""
+@dataclass(frozen=True)
+class ParquetFile:
+    """A file, the folder that its relative paths start from, and its number of rows."""
 
-    def __init__(self, files: Sequence[Path], *, cache_dir: str | None, image_root: Path) -> None:
+    path: Path
+    root: Path
+    rows: int
+
+
+class ArrowTable:
+    """Parquet files, none of them empty, behind `datasets`, which maps them instead of reading them."""
+
+    def __init__(self, files: Sequence[ParquetFile], *, cache_dir: str | None) -> None:
         import datasets
         from datasets.exceptions import DatasetGenerationError
 
         datasets.disable_progress_bars()
         place: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+        names: list[Any] = [str(file.path) for file in files]
         try:
-            self.rows: Any = datasets.Dataset.from_parquet([str(file) for file in files], **place)
+            self.rows: Any = datasets.Dataset.from_parquet(names, **place)
         except (OSError, ValueError, DatasetGenerationError) as error:
-            raise DatasetError(f"cannot read {', '.join(str(file) for file in files)}: {error}") from error
+            # What `datasets` says itself is that there was an error.
+            raise DatasetError(f"cannot read {', '.join(names)}: {error.__cause__ or error}") from error
         for column, feature in self.rows.features.items():
             if isinstance(feature, datasets.Image):
                 self.rows = self.rows.cast_column(column, datasets.Image(decode=False))
-        self.image_root = image_root
+        self.roots = [file.root for file in files]
+        self.ends = list(accumulate(file.rows for file in files))
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Row | Reject:
-        return found_row(self.rows[index], key=f"row:{index}", image_root=self.image_root, source="parquet")
+        root = self.roots[bisect_right(self.ends, index)]
+        return found_row(self.rows[index], key=f"row:{index}", image_root=root, source="parquet")
 
 
 def open_table(
@@ -51,14 +68,16 @@ def open_table(
 
     Raises: DatasetError for missing or empty sources, and for streams, which have no random access.
     """
-    files = _parquet_files(sources)
+    files = _parquet_files(sources, Path(image_root) if image_root else None)
+    found: RowTable
     if files is None:
         _refuse_streams(sources)
         units = list_units(sources, rows_per_unit=1 << 30, image_root=image_root, captions="first")
-        found: RowTable = ListTable(list(read_all(units)))
+        found = ListTable(list(read_all(units)))
     else:
-        root = Path(image_root) if image_root else files[0].parent
-        found = ArrowTable(files, cache_dir=cache_dir, image_root=root)
+        # A shard of which nothing was usable has no rows, which `datasets` takes for an error.
+        filled = [file for file in files if file.rows]
+        found = ArrowTable(filled, cache_dir=cache_dir) if filled else ListTable([])
     if len(found) == 0:
         raise DatasetError(f"{', '.join(sources)} holds no rows")
     return found if limit is None or limit >= len(found) else FirstRows(found, limit)
@@ -91,8 +110,8 @@ class FirstRows:
         return self.table[index]
 
 
-def _parquet_files(sources: Sequence[str]) -> list[Path] | None:
-    files: list[Path] = []
+def _parquet_files(sources: Sequence[str], image_root: Path | None) -> list[ParquetFile] | None:
+    files: list[ParquetFile] = []
     for source in sources:
         path = Path(source)
         if not path.exists() and not source.startswith("hf:"):
@@ -102,7 +121,9 @@ def _parquet_files(sources: Sequence[str]) -> list[Path] | None:
         found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] * (path.suffix == ".parquet")
         if not found:
             return None
-        files += found
+        # As `validate` and `triples` have it: from the folder that was named, or from that of the file.
+        root = image_root or (path if path.is_dir() else path.parent)
+        files += [ParquetFile(file, root, count_rows(file)) for file in found]
     return files
 
 

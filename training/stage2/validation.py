@@ -157,9 +157,11 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     if file is None:
         return list(given)
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ConfigError(f"cannot read the prompt file {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the prompt file {file} is not UTF-8: {error}; save it as UTF-8") from error
     return [*given, *(line.strip() for line in lines if line.strip())]
 
 

@@ -1,0 +1,65 @@
+"""Tables for training: every row of every file, with its own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training.data.rows import Reject, Row
+from training.data.sources import list_units, read_all
+from training.data.table import open_table
+from training.errors import DatasetError
+
+SCHEMA = pa.schema([("image", pa.string()), ("text", pa.string())])
+
+
+def write(path: Path, names: list[str]) -> None:
+    """Rows whose caption is the name of their picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"image": name, "text": name} for name in names]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+
+
+def opened(tmp_path: Path, *sources: Path) -> list[Row | Reject]:
+    names = [str(source) for source in sources]
+    table = open_table(names, cache_dir=str(tmp_path / "cache"), image_root=None, limit=None)
+    return [table[index] for index in range(len(table))]
+
+
+def pictures(rows: Iterable[Row | Reject]) -> list[object]:
+    return [row.image for row in rows if isinstance(row, Row)]
+
+
+def test_files_without_rows_are_passed_over(tmp_path: Path) -> None:
+    for name, rows in (("a", []), ("b", ["1.png", "2.png"]), ("c", []), ("d", ["3.png"])):
+        write(tmp_path / "set" / f"{name}.parquet", rows)
+    names = ("1.png", "2.png", "3.png")
+    assert pictures(opened(tmp_path, tmp_path / "set")) == [tmp_path / "set" / name for name in names]
+    with pytest.raises(DatasetError, match=r"a\.parquet holds no rows"):
+        opened(tmp_path, tmp_path / "set" / "a.parquet")
+
+
+def test_why_files_cannot_be_read_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ["1.png"])
+    write(tmp_path / "b.parquet", ["1.png"])
+    damaged = bytearray((tmp_path / "b.parquet").read_bytes())
+    damaged[4:40] = b"?" * 36
+    (tmp_path / "b.parquet").write_bytes(damaged)
+    with pytest.raises(DatasetError, match=r"b\.parquet: (?!An error occurred)"):
+        opened(tmp_path, tmp_path / "a.parquet", tmp_path / "b.parquet")
+
+
+def test_paths_start_from_their_own_source_as_validate_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "rows.parquet", ["1.png", "2.png"])
+    write(tmp_path / "two" / "rows.parquet", ["1.png"])
+    write(tmp_path / "three" / "part" / "rows.parquet", ["part/1.png", "part/2.png"])
+    sources = [tmp_path / "one" / "rows.parquet", tmp_path / "two" / "rows.parquet", tmp_path / "three"]
+    found = pictures(opened(tmp_path, *sources))
+    folders = ("one/1", "one/2", "two/1", "three/part/1", "three/part/2")
+    assert found == [tmp_path / f"{name}.png" for name in folders]
+    names = [str(source) for source in sources]
+    assert found == pictures(read_all(list_units(names, rows_per_unit=9, image_root=None, captions="first")))
