@@ -19,7 +19,7 @@ _MAX_TILES = 256
 
 
 class Grid(NamedTuple):
-    """A picture put together from tiles, row by row; columns * len(rows) of them, cut to width x height."""
+    """A picture put together from tiles, row by row, `columns` in each row, cut to width x height."""
 
     tiles: list[int]
     columns: int

@@ -20,7 +20,7 @@ SPACINGS = (1, 2, 4)
 BENDS = 12
 """Equidistant values in [0,1] at which the bend is estimated."""
 CENTRES_SIDE, MOST_BLENDS = 256, 12_000
-"""Blends are looked for on a grid of about so many pixels a side; the most certain so many are used."""
+"""Short side of the grid on which blends are looked for, and how many of them are used at most."""
 LEAST_CHANGE, NEAR_BLACK, MAY_BE_CLIPPED = 0.05, 0.01, 0.975
 """Change between neighbours below which shares are noise; values next to which a channel may be clipped."""
 CODE_NOISE, SHARE_NOISE = 0.01, 0.05

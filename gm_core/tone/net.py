@@ -39,9 +39,10 @@ def curve_layers(width: int, dropout: float) -> nn.Sequential:
 class PhoneNet(nn.Module):
     """For pictures that came from their HDR picture by one gain a pixel, as phones make them.
 
-    Hues are kept, so no channel tells of another and the picture looks as if nothing had been done to it.
-    What is left is habit: what phones do to scenes of such a range. One net for all cameras forgets the
-    others over it, so this is one of its own, beside a judge who says how much of it to believe.
+    One gain for all channels leaves no trace of the tone curve between them, so such a picture looks as if
+    nothing had been done to it. What is left is habit: what phones do to scenes of such a range. One net for
+    all cameras forgets the others over it, so this is one of its own, with a judge who says how far to
+    believe it.
     """
 
     def __init__(self, *, width: int = 256, dropout: float = 0.0) -> None:
@@ -52,8 +53,8 @@ class PhoneNet(nn.Module):
         )
 
     def forward(self, standardised: Tensor, stops: Tensor) -> Tensor:
-        """Stops `[B,2 KNOTS]` that are the more its own and the less those given, the more like a phone's
-        picture the statistics `[B,STATISTICS]` are.
+        """The given stops `[B,2 KNOTS]` where the judge of the statistics `[B,STATISTICS]` says 0, its own
+        where it says 1, a mix between.
         """
         return torch.lerp(stops, self.layers(standardised), torch.sigmoid(self.judge(standardised)))
 

@@ -300,7 +300,8 @@ def test_stops_beyond_displays_count_less():
 
 def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     sizes = {"SHARDS": "1", "SHARD_SIZE": "4", "DECODER_STEPS": "2"}
-    times = {f"MINUTES_{part}": "0.001" for part in ("UNET", "TONE", "PHONES", "HIGHLIGHTS", "AUTOENCODER")}
+    timed = ("UNET", "TONE", "PHONES", "HIGHLIGHTS", "TINTS", "AUTOENCODER")
+    times = {f"MINUTES_{part}": "0.001" for part in timed}
     subprocess.run(
         ["sh", RECIPE, folder, tmp_path / "no photos", folder, tmp_path],
         cwd=ROOT,
@@ -309,7 +310,7 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     )
     model = BuiltinModel.load(tmp_path / "weights")
     assert model.tone_net is not None
-    assert model.tone_net.phones is not None and model.tone_net.highlights is not None
+    assert None not in (model.tone_net.phones, model.tone_net.highlights, model.tone_net.tints)
     hdr = model(torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0)))
     assert hdr.shape == (1, 3, 70, 90)
     assert torch.isfinite(hdr).all() and hdr.min() >= 0 and hdr.max() <= 33

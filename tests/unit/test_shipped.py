@@ -20,6 +20,12 @@ def test_its_highlights_are_judged():
     assert net.highlights.leave.weight.abs().max() > 0
 
 
+def test_its_clipped_areas_have_colours():
+    net = ToneNet.pop_from(load_file(WEIGHTS / UNET_FILE), UNET_FILE)
+    assert net is not None and net.tints is not None
+    assert net.tints.leave.weight.abs().max() > 0
+
+
 def test_it_knows_phones():
     net = ToneNet.pop_from(load_file(WEIGHTS / UNET_FILE), UNET_FILE)
     assert net is not None and net.phones is not None

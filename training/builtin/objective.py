@@ -30,7 +30,7 @@ BRIGHT = 0.95
 BRIGHTEST = 4.0
 """Stops beyond which a highlight's light no longer counts for more."""
 HIGHLIGHT_WEIGHT = 0.5
-"""dB that an error of the highlights by the light of SDR white, squared, is worth."""
+"""Weight in dB of a squared error of the highlights; 1.0 is the light of SDR white."""
 PU_FLOOR = 2.0
 """PU21 units of error below which a picture is as good as right."""
 

@@ -18,7 +18,7 @@ Curve = Callable[[Array], Array]
 HDR_PEAK = 100.0
 """The brightest light of any scene, 1.0 = white."""
 STEEPEST = 0.85
-"""Share of a stop that gain takes of it at most: 1 would leave no contrast."""
+"""Largest slope of gain against light, in stops per stop: 1 would leave no contrast."""
 
 
 def srgb_encode(linear: Array) -> Array:
