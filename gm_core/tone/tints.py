@@ -25,6 +25,8 @@ CLIPPED_CLUES, GAIN_CLUE = slice(3, 6), 7
 """Of the clues, where those about each channel's white and the one about stops are."""
 DARK, BRIGHT = 0.1, 0.75
 """Values of the largest channel from which a colour is more than noise, and from which it is bright."""
+BARELY_OVER, WHOLLY_OVER = 0.6, 0.95
+"""Values of the smallest channel between which those that are clipped come to have all of their tint."""
 ENOUGH = 4.0
 """One over the share of a place from which its own colour counts alone."""
 
@@ -58,7 +60,7 @@ def tint_clues(sdr: Tensor, gain: Tensor) -> Tensor:
 
     Returns:
         `[B,TINT_CLUES,h/4,w/4]`: colour, how far each channel and all are clipped, stops, the colours carried
-        on into clipped areas, how much is clipped around.
+        on, how much is clipped around.
     """
     some_clipped, all_clipped = white_share(sdr), whiteness(sdr.amin(dim=1, keepdim=True))
     clues = torch.cat([sdr - 0.5, whiteness(sdr), all_clipped, gain.mean(dim=1, keepdim=True) / 4], dim=1)
@@ -74,6 +76,15 @@ def tint_clues(sdr: Tensor, gain: Tensor) -> Tensor:
 def _carried_at_places(colours: Tensor, weight: Tensor) -> Tensor:
     share = avg_pool2d(weight, STEP)
     return carried_on(avg_pool2d(weight * colours, STEP) / share.clamp(min=1e-6), share)
+
+
+def tinted_share(sdr: Tensor) -> Tensor:
+    """How far tints count in each channel of a picture `[B,3,H,W]`, in [0,1]: as far as it is clipped and the
+    others are bright. A channel that clips alone was barely over; with the tint of a whole sky it would draw
+    a violet ring around each sun.
+    """
+    smallest = sdr.amin(dim=1, keepdim=True)
+    return whiteness(sdr) * ((smallest - BARELY_OVER) / (WHOLLY_OVER - BARELY_OVER)).clamp(0, 1)
 
 
 class TintNet(SmallUNet):

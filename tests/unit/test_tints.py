@@ -10,7 +10,7 @@ from gm_core.tone.clipping import NEAR_WHITE
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
-from gm_core.tone.tints import TINT_CLUES, TintNet, carried_on, chroma, tint_clues
+from gm_core.tone.tints import TINT_CLUES, TintNet, carried_on, chroma, tint_clues, tinted_share
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
 BLUE = torch.tensor([0.5, 0.7, 0.9]).view(1, 3, 1, 1)
@@ -57,6 +57,14 @@ def test_only_clipped_channels_change():
     change = (full_map(sdr, lively_net()) - full_map(sdr, None)).abs()
     assert change[sdr <= NEAR_WHITE].max() == 0
     assert change[sdr == 1].max() > 0.01
+
+
+def test_tints_come_gradually_where_the_other_channels_brighten():
+    """Blue is clipped all along, the others rise: no step that would show as a ring."""
+    rising = torch.linspace(0, 1, 200).view(1, 1, 1, -1)
+    share = tinted_share(torch.cat([rising, rising, torch.ones_like(rising)], dim=1))[0, :, 0]
+    assert (share[:, 0] == 0).all() and (share[:, -1] == 1).all()
+    assert share[2].diff().amax() < 0.02
 
 
 def test_an_untrained_net_changes_nothing():
