@@ -129,7 +129,7 @@ def test_a_scheduler_file_must_name_a_scheduler(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, message",
     [
-        ('["EulerDiscreteScheduler"]', "holds list, expected an object"),
+        ('["EulerDiscreteScheduler"]', "holds a JSON list, expected an object"),
         ('{"_class_name": "AutoencoderKL"}', "'AutoencoderKL', which is no diffusers scheduler"),
         ('{"_class_name": "SchedulerMixin"}', "does not take the noise levels"),
         ('{"_class_name": "FlowMatchEulerDiscreteScheduler"}', "does not take the noise levels"),
