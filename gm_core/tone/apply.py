@@ -39,20 +39,18 @@ def tone_consensus(painted: ToneCurves, inferred: ToneCurves) -> ToneCurves:
     )
 
 
-def highlight_stops(net: HighlightNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
-    """Stops `[B,1,h,w]`, small, that the white pixels of a picture `[B,3,H,W]` gain beyond its curves."""
+def highlight_stops(net: HighlightNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
+    """Stops `[B,1,h,w]`, small, that white pixels gain beyond the curves, by the `look_at` of a picture."""
     if net is None:
-        return sdr.new_zeros(len(sdr), 1, 1, 1, dtype=torch.float32)
-    look = look_at(sdr)
+        return look.new_zeros(len(look), 1, 1, 1)
     clues = highlight_clues(look, curves.gain(look).mean(dim=1, keepdim=True))
     return lost_light(curves) * bolder(net(clues), clues[:, WHITE_CLUE, None])
 
 
-def tint_stops(net: TintNet | None, sdr: Tensor, curves: ToneCurves) -> Tensor:
-    """Stops `[B,3,h,w]`, small, by which clipped channels of `[B,3,H,W]` gain beside their mean."""
+def tint_stops(net: TintNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
+    """Stops `[B,3,h,w]`, small, that clipped channels gain beside one another, by the `look_at` of a picture."""
     if net is None:
-        return sdr.new_zeros(len(sdr), 3, 1, 1, dtype=torch.float32)
-    look = look_at(sdr)
+        return look.new_zeros(len(look), 3, 1, 1)
     return lost_light(curves) * net(tint_clues(look, curves.gain(look)))
 
 
@@ -129,7 +127,8 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
     curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
-    beyond, tints = highlight_stops(net.highlights, sdr, curves), tint_stops(net.tints, sdr, curves)
+    look = look_at(sdr)
+    beyond, tints = highlight_stops(net.highlights, look, curves), tint_stops(net.tints, look, curves)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):

@@ -86,7 +86,7 @@ def test_white_of_a_picture_that_lost_no_light_is_no_lamp(stops, share):
     clues = clues_of(sdr, curves)
     judged = bolder(net(clues), clues[:, WHITE_CLUE, None])
     assert judged.abs().max() > 0.01
-    assert_close(highlight_stops(net, sdr, curves), share * judged)
+    assert_close(highlight_stops(net, look_at(sdr), curves), share * judged)
 
 
 def test_boldness_keeps_the_mean_of_what_is_white():

@@ -87,8 +87,8 @@ def test_tints_are_neither_brighter_nor_darker():
 
 
 def test_white_of_a_picture_that_lost_no_light_has_no_tint():
-    assert tint_stops(lively_net(), sky(), curves_rising_by(0.1)).abs().max() == 0
-    assert tint_stops(lively_net(), sky(), curves_rising_by(2.0)).abs().max() > 0.01
+    assert tint_stops(lively_net(), look_at(sky()), curves_rising_by(0.1)).abs().max() == 0
+    assert tint_stops(lively_net(), look_at(sky()), curves_rising_by(2.0)).abs().max() > 0.01
 
 
 def test_chroma_is_that_of_light():

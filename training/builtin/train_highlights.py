@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from gm_core.tone.clipping import white_share
@@ -48,7 +48,7 @@ BEYOND_DISPLAYS, HARDLY_SEEN = 3.0, 0.3
 LEAST_CROP = 20
 """Pixels per side, of `PLACES_SIDE`, of the smallest part of a sample that is shown for itself."""
 DROPOUT = 0.1
-PART = 32
+PART, BATCH = 32, 32
 
 
 def best_curves(pictures: Rows) -> ToneCurves:
@@ -128,23 +128,33 @@ def varied(rows: Rows, chosen: Tensor, noise: float) -> Rows:
     return batch | {"given": batch["given"] + off, "wanted": batch["wanted"] - off}
 
 
+def place_weight(white: Tensor) -> Tensor:
+    """How much each place counts by the `white` `[N,1,S,S]` in it: twice as much of a sample, 1.2 times."""
+    return white / white.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-4) ** 0.75
+
+
 def loss_of(net: HighlightNet, batch: Rows) -> Tensor:
-    """Mean square of the missing stops where there is white, twice as much white counting 1.2 times."""
-    white = batch["clues"][:, WHITE_CLUE, None]
-    weight = white / white.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-4) ** 0.75
+    """Mean square of the missing stops where there is white."""
+    weight = place_weight(batch["clues"][:, WHITE_CLUE, None])
     with torch.autocast("cpu", torch.bfloat16):
         found = net(batch["clues"])
     reached, true = (seen_on_displays(batch["given"] + more) for more in (found.float(), batch["wanted"]))
     return (weight * (reached - true).square()).sum() / weight.sum()
 
 
-def fit(net: HighlightNet, rows: Rows, *, noise: float, minutes: float, lr: float, batch: int = 32) -> None:
+def fit(net: HighlightNet, rows: Rows, *, noise: float, minutes: float, lr: float) -> None:
     """Trains `net` for `minutes` and leaves it averaged; logs the mean square of the missing stops."""
+    fit_places(net, rows, lambda chosen: loss_of(net, varied(rows, chosen, noise)), minutes=minutes, lr=lr)
+
+
+def fit_places(
+    net: nn.Module, rows: Rows, loss_of_chosen: Callable[[Tensor], Tensor], *, minutes: float, lr: float
+) -> None:
+    """Trains a net for clipped areas by its loss on the `BATCH` rows whose numbers are given."""
     net.train()
 
     def draw() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(rows["clues"]), (batch,))
-        loss = loss_of(net, varied(rows, chosen, noise))
+        loss = loss_of_chosen(torch.randint(len(rows["clues"]), (BATCH,)))
         return loss, loss.detach()
 
     fit_for(net, draw, minutes=minutes, lr=lr, weight_decay=0.01, most_gradient=1.0)

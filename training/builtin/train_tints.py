@@ -21,19 +21,19 @@ from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join, shard_files
-from .loop import fit_for
 from .train_highlights import (
     BEST_NOISE,
     DROPOUT,
     best_curves,
+    fit_places,
     mean_of,
+    place_weight,
     seen_on_displays,
     showing_white,
     varied_view,
 )
 
 log = logging.getLogger(__name__)
-BATCH = 32
 
 
 @torch.no_grad()
@@ -57,8 +57,8 @@ def tint_rows(pictures: Rows) -> Rows:
 
 
 def loss_of(net: TintNet, batch: Rows) -> Tensor:
-    """Mean square of the stops between channels that are all clipped, counted as in `train_highlights`."""
-    weight = batch["white"] / batch["white"].mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3) ** 0.75
+    """Mean square of the stops between channels that are all clipped."""
+    weight = place_weight(batch["white"])
     return (weight * (net(batch["clues"]) - batch["tint"]).square()).sum() / weight.sum()
 
 
@@ -72,13 +72,7 @@ def varied(rows: Rows, chosen: Tensor) -> Rows:
 
 def fit(net: TintNet, rows: Rows, *, minutes: float, lr: float = 2e-3) -> None:
     """Trains `net` for `minutes` and leaves it averaged; logs its loss."""
-    net.train()
-
-    def draw() -> tuple[Tensor, Tensor]:
-        loss = loss_of(net, varied(rows, torch.randint(len(rows["clues"]), (BATCH,))))
-        return loss, loss.detach()
-
-    fit_for(net, draw, minutes=minutes, lr=lr, weight_decay=0.01, most_gradient=1.0)
+    fit_places(net, rows, lambda chosen: loss_of(net, varied(rows, chosen)), minutes=minutes, lr=lr)
 
 
 def main(arguments: list[str] | None = None) -> None:
