@@ -48,7 +48,7 @@ def highlight_stops(net: HighlightNet | None, look: Tensor, curves: ToneCurves) 
 
 
 def tint_stops(net: TintNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
-    """Stops `[B,3,h,w]`, small, that clipped channels gain beside one another, by the `look_at` of a picture."""
+    """Stops `[B,3,h,w]`, small, that clipped channels gain beside others, by the `look_at` of a picture."""
     if net is None:
         return look.new_zeros(len(look), 3, 1, 1)
     return lost_light(curves) * net(tint_clues(look, curves.gain(look)))
