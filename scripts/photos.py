@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections import Counter
@@ -10,29 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image
 
+from gm_core.codecs.pillow_srgb import to_srgb8
 from gm_core.codecs.signal import HLG, PQ
+from gm_core.errors import ImageReadError
 
 HEIC = {".heic", ".heif"}
 """Photos of phones, which Pillow cannot read: they are named, not left out in silence."""
 SUFFIXES = HEIC | {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-WHITE = (255, 255, 255, 255)
 RESULT_MARK = b"GMHDRMerge"
 HEADER_BYTES = 1 << 16
 CURVE_TAGS = {"PNG": (b"cICP", slice(1, 2)), "AVIF": (b"colrnclx", slice(2, 4))}
 """Where a file tells of its tone curve: after this tag, in these bytes."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings a picture of an EXIF orientation upright."""
 
 
 class PhotoError(RuntimeError):
@@ -123,9 +112,11 @@ def prepare(photo: Path, destination: Path) -> None:
         with Image.open(photo) as opened:
             if is_hdr(photo, opened.format):
                 raise PhotoError("is an HDR picture already (PQ or HLG): open it with Load HDR Image")
-            image = to_rgb(upright(opened))
+            image = to_srgb8(opened)
     except PhotoError:
         raise
+    except ImageReadError as error:
+        raise PhotoError(str(error)) from error
     except Exception as error:
         # Pillow documents no closed list of what a damaged picture raises.
         hint = "HEIC is not read, save it as JPEG or PNG" if photo.suffix.lower() in HEIC else ""
@@ -141,43 +132,6 @@ def is_hdr(photo: Path, kind: str | None) -> bool:
     with photo.open("rb") as file:
         _, found, numbers = file.read(HEADER_BYTES).partition(tag)
     return bool(found) and int.from_bytes(numbers[transfer], "big") in (PQ, HLG)
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """Turned by its orientation alone; Pillow's own function writes all EXIF anew and fails at odd tags."""
-    image.load()  # which turns a TIFF already
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise PhotoError("holds floating-point pixels; SDR pictures of 8 or 16 bits are converted")
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.max() > 65535:
-            raise PhotoError("holds 32-bit pixels; SDR pictures of 8 or 16 bits are converted")
-        image = Image.fromarray((np.maximum(values, 0) / 257 + 0.5).astype(np.uint8))
-    profile = image.info.get("icc_profile")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
-    if image.mode not in ("RGB", "CMYK", "L"):
-        image = image.convert("RGB")
-    return to_srgb(image, profile) if profile else image.convert("RGB")
-
-
-def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Converts from an embedded profile; one that is damaged or does not fit is ignored, as browsers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image.convert("RGB")
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (OSError, ImageCms.PyCMSError):
-        return image.convert("RGB")
-    assert converted is not None
-    return converted
 
 
 def publish(source: Path, target: Path) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
 from ..color import linear_to_srgb
 from ..errors import ImageReadError
 from .chromaticities import FALLBACK, convert
 from .icc import IccProfile, d50_matrix, read_icc, srgb_table
 from .image import HDRImage
+from .pillow_srgb import exif_orientation, upright, with_profile_applied
 
 logger = logging.getLogger(__name__)
-
-_ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,8 @@ def read_base(image: Image.Image, profile: bytes) -> SDRBase:
     """The picture with its profile. One whose profile matrix and curves cannot express, as for print, grey or
     of a scanner, is converted to sRGB."""
     known = rgb_profile(profile)
-    if known is None and profile:
-        source = image if image.mode in ("L", "CMYK") else image.convert("RGB")
-        try:
-            opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            target = ImageCms.createProfile("sRGB")
-            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-            image = ImageCms.profileToProfile(source, opened, target, intent, outputMode="RGB") or source
-        except (ImageCms.PyCMSError, OSError, ImportError, ValueError) as error:
-            logger.warning("its colour profile cannot be applied (%s); sRGB is assumed", error)
+    if known is None:
+        image = with_profile_applied(image if image.mode in ("L", "CMYK") else image.convert("RGB"), profile)
     return SDRBase(np.asarray(image.convert("RGB")), known)
 
 
@@ -84,13 +75,7 @@ def use_known_primaries(picture: HDRImage, profile: IccProfile | None) -> None:
 def orient(picture: HDRImage, image: Image.Image) -> None:
     """Turn every plane of a picture upright, in place, by the Exif block of the file it was read from. A
     damaged block counts as none: the pixels are intact."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    # Pillow raises SyntaxError, struct.error and others here, and documents none.
-    except Exception as error:
-        logger.warning("its Exif block is damaged (%s); the picture is shown as it is stored", error)
-        return
-    turn(picture, orientation)
+    turn(picture, exif_orientation(image))
 
 
 def turn(picture: HDRImage, orientation: int) -> None:
@@ -107,14 +92,3 @@ def crop(picture: HDRImage, rows: slice, columns: slice) -> None:
         pixels = getattr(picture, name)
         if pixels is not None:
             setattr(picture, name, np.ascontiguousarray(pixels[rows, columns]))
-
-
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """[H,W,...] turned upright from an Exif orientation 1 to 8; other values leave it as it is."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)

@@ -240,7 +240,7 @@ def test_orientation_turns_every_picture():
 def test_orientations_match_pillow(orientation):
     from PIL import ImageOps
 
-    from gm_core.codecs.sdr_base import upright
+    from gm_core.codecs.pillow_srgb import upright
 
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     image = Image.fromarray(pixels)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gm_core.codecs.files import write_atomic
-from gm_core.codecs.sdr_base import upright
+from gm_core.codecs.pillow_srgb import upright
 from gm_core.codecs.signal import PQ, pq_codes
 from gm_core.codecs.video import encode_hdr10, to_yuv420
 from gm_core.codecs.video_read import decode_frames, describe_video

@@ -65,6 +65,15 @@ def test_exif_orientation_is_applied_and_known_from_the_header() -> None:
     assert image_size(data) == (56, 40)
 
 
+def test_odd_exif_does_not_cost_the_picture() -> None:
+    """A tag for a number that holds text, as Pillow reads but cannot write."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a width"
+    data = encoded(PHOTO, "JPEG", exif=exif)
+    odd = data.replace(b"\x01\x0e\x00\x02", b"\x01\x00\x00\x02")
+    assert odd != data and decode_sdr(odd).size == (40, 56)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_a_wide_gamut_profile_is_converted(mode: str) -> None:
     # Of the web palette, which a picture of mode P has.

@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from gm_core.codecs.pillow_srgb import to_srgb8
 from training.errors import RejectedSample
 
 ImageSource = bytes | Path
@@ -47,8 +48,7 @@ def decode_sdr(data: bytes, *, min_side: int = 1) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data))
         _refuse_unusual(picture)
-        picture.load()
-        upright = _to_srgb(ImageOps.exif_transpose(picture))
+        upright = to_srgb8(picture)
     except RejectedSample:
         raise
     except Image.DecompressionBombError as error:
@@ -70,8 +70,6 @@ def _refuse_unusual(picture: Image.Image) -> None:
     # An MPO is a photo with a preview or a gain map behind it, as phones and cameras write them.
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise RejectedSample("animated_image", f"{getattr(picture, 'n_frames', 2)} frames")
-    if picture.mode == "F":
-        raise RejectedSample("unreadable_image", "floating-point samples, whose white is not known")
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -116,29 +114,3 @@ def encode_gain_map(coded: NDArray[np.float32], bits: int = 16) -> bytes:
     if not done:
         raise ValueError(f"PNG encoder refused an array of shape {coded.shape}")
     return data.tobytes()
-
-
-def _to_srgb(picture: Image.Image) -> Image.Image:
-    profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
-    if picture.mode in ("P", "PA", "LA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
-        picture = _from_profile(picture, profile)
-    if picture.mode == "RGBA":
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = "RGBA" if picture.mode == "RGBA" else "RGB"
-        converted = ImageCms.profileToProfile(
-            picture, source, ImageCms.createProfile("sRGB"), outputMode=mode
-        )
-    except (ImageCms.PyCMSError, OSError):
-        # A damaged profile says nothing about the pixels: read them as untagged ones.
-        return picture
-    return converted if converted is not None else picture

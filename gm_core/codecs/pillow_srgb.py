@@ -1,0 +1,91 @@
+"""A picture that Pillow opened as an upright, opaque one in 8-bit sRGB, as all that takes photos wants it."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+from ..errors import ImageReadError
+
+logger = logging.getLogger(__name__)
+ONE_16_BIT_CODE = 257
+"""Codes of 16 bits that are one of 8."""
+
+
+def to_srgb8(image: Image.Image) -> Image.Image:
+    """`image` in mode RGB: turned by its Exif orientation, its colour profile applied, transparency laid over
+    white.
+
+    Raises:
+        ImageReadError: floating-point or 32-bit pixels, of which nobody knows what is white.
+        Others: whatever Pillow raises for damaged files, of which it documents no closed list.
+    """
+    image.load()  # which turns a TIFF already
+    orientation, profile = exif_orientation(image), image.info.get("icc_profile") or b""
+    opaque = laid_over_white(with_profile_applied(in_8_bits(image), profile))
+    return opaque if orientation == 1 else Image.fromarray(upright(np.asarray(opaque), orientation))
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """1 to 8 as Exif has them; 1 of a damaged block or number, for the pixels are intact."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Pillow raises SyntaxError, struct.error and others here, and documents none.
+    except Exception as error:
+        logger.warning("its Exif block is damaged (%s); the picture is shown as it is stored", error)
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """[H,W,...] turned upright from an Exif orientation 1 to 8; other values leave it as it is."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def in_8_bits(image: Image.Image) -> Image.Image:
+    """In mode L, RGB, RGBA or CMYK."""
+    if image.mode == "F":
+        raise ImageReadError("holds floating-point pixels; SDR pictures of 8 or 16 bits are read")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.max() > np.iinfo(np.uint16).max:
+            raise ImageReadError("holds 32-bit pixels; SDR pictures of 8 or 16 bits are read")
+        image = Image.fromarray((np.maximum(values, 0) / ONE_16_BIT_CODE + 0.5).astype(np.uint8))
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def with_profile_applied(image: Image.Image, profile: bytes) -> Image.Image:
+    """In sRGB, mode RGB or RGBA, from the colours of an ICC profile; no profile, or one that is damaged or of
+    another kind of picture, changes nothing, as in browsers.
+    """
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    if not profile:
+        return image.convert(mode)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith("sRGB"):
+            return image.convert(mode)
+        target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
+        converted = ImageCms.profileToProfile(image, source, target, intent, outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ImportError, ValueError) as error:
+        logger.warning("its colour profile cannot be applied (%s); sRGB is assumed", error)
+        return image.convert(mode)
+    return converted or image.convert(mode)
+
+
+def laid_over_white(image: Image.Image) -> Image.Image:
+    """In mode RGB."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
