@@ -93,6 +93,16 @@ def test_cfg_plus_plus_without_cfg_is_plain_euler(upconvert) -> None:
     torch.testing.assert_close(plus, plain, rtol=1e-4, atol=1e-4)
 
 
+def test_one_step_is_the_same_with_every_sampler_and_scheduler(comfy, upconvert) -> None:
+    """Core alone returns noise (uni_pc, dpm_fast), starts late (ddim_uniform) or makes NaN (kl_optimal)."""
+    image = picture(1, 64, 64, 3)
+    expected = upconvert(image, steps=1)["samples"]
+    for name in comfy.samplers.SAMPLER_NAMES:
+        assert torch.equal(upconvert(image, steps=1, sampler_name=name)["samples"], expected), name
+    for name in comfy.samplers.SCHEDULER_NAMES:
+        assert torch.equal(upconvert(image, steps=1, scheduler=name)["samples"], expected), name
+
+
 def test_gray_alpha_and_half_pictures(upconvert) -> None:
     rgb = picture(1, 64, 64, 1).half().float().expand(-1, -1, -1, 3)
     expected = upconvert(rgb)["samples"]
