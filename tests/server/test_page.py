@@ -32,6 +32,7 @@ CHOOSE_PHOTO = """name => {
 NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 RUN_BUTTON = '[data-testid="queue-button"] button'
 SAVED = {".jpg", ".exr", ".hdr", ".png"}
+READ = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 pytestmark = pytest.mark.browser
@@ -88,6 +89,40 @@ def test_the_run_button_makes_an_hdr_picture(server: Server, page: Any, photo: P
     assert answer.value.ok
     page.goto("about:blank")  # Drawing without a GPU takes more time than the workflow.
     assert wait_for_suffixes(server.base / "output" / "hdr") == SAVED
+
+
+ADD_LOADER = """() => {
+    window.loader = window.LiteGraph.createNode('GMHDRLoadHDR');
+    window.app.graph.add(window.loader);
+    HTMLInputElement.prototype.click = function () { window.chooser = this; };
+    window.holding = name => {
+        const files = new DataTransfer();
+        files.items.add(new File([name], name, { type: '' }));
+        return files;
+    };
+}"""
+CHOOSE = """name => {
+    window.loader.widgets.find(widget => widget.name === 'upload').callback();
+    window.chooser.files = window.holding(name).files;
+    window.chooser.dispatchEvent(new Event('change'));
+    return window.chooser.accept.split(',');
+}"""
+DROP = "name => window.loader.onDragDrop(new DragEvent('drop', { dataTransfer: window.holding(name) }))"
+CHOSEN = "name => window.loader.widgets[0].value === name"
+
+
+def test_load_hdr_uploads_what_it_reads(server: Server, page: Any) -> None:
+    """Also where the browser knows no type for a file, as for most .exr and .hdr."""
+    page.evaluate(ADD_LOADER)
+    for suffix in READ:
+        chosen, dropped = f"chosen{suffix}", f"dropped{suffix.upper()}"
+        assert suffix in page.evaluate(CHOOSE, chosen)
+        page.wait_for_function(CHOSEN, arg=chosen)
+        assert page.evaluate(DROP, dropped)
+        page.wait_for_function(CHOSEN, arg=dropped)
+        for name in (chosen, dropped):
+            assert (server.base / "input" / name).read_text() == name
+    assert not page.evaluate(DROP, "notes.txt")
 
 
 def wait_for_suffixes(folder: Path) -> set[str]:
