@@ -123,6 +123,18 @@ def test_working_side_and_steps_default_to_the_models_own(upconvert) -> None:
     assert upconvert(image, working_side=128)["samples"].shape == (1, 4, 16, 32)
 
 
+def test_areas_of_the_text_shrink_with_the_picture(models, upconvert) -> None:
+    """An area drawn on 512x256 pixels is the same part of the 128x64 that the model sees."""
+
+    def painted(area):
+        text = models.prompt(1) + models.prompt(7, area=area)
+        return upconvert(picture(1, 256, 512, 3), positive=text)["samples"]
+
+    corner = painted((16, 32, 16, 32))
+    assert torch.equal(corner, painted(("percentage", 0.5, 0.5, 0.5, 0.5)))
+    assert not torch.equal(corner, painted((16, 32, 0, 32)))
+
+
 def test_a_model_without_text_asks_for_it(host, models, loaded) -> None:
     path = models.save(models.unet(models.TINY), host.base / "models/diffusion_models/no_text.safetensors")
     gm_model = host.call("GMHDRLoadUNet", unet_name=path.name).args[0]
