@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -10,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from gm_core.codecs.avif import encode_avif
+from gm_core.codecs.exif import exif_block
+from gm_core.codecs.png import encode_png16, encode_png_pq
+from gm_core.codecs.video import encode_hdr10
 from scripts.comfy_server import Server
 from scripts.host import ROOT
 
@@ -123,6 +129,35 @@ def test_load_hdr_uploads_what_it_reads(server: Server, page: Any) -> None:
         for name in (chosen, dropped):
             assert (server.base / "input" / name).read_text() == name
     assert not page.evaluate(DROP, "notes.txt")
+
+
+DROP_ON_PAGE = """async ([type, bytes]) => {
+    window.app.graph.clear();
+    await window.app.handleFile(new File([new Uint8Array(bytes)], 'file.' + type.split('/')[1], { type }));
+}"""
+HAS_TITLE = "title => window.app.graph.nodes.some(node => node.title === title)"
+
+
+def test_the_page_opens_the_workflow_in_a_file(page: Any) -> None:
+    pytest.importorskip("imagecodecs")
+    workflow = json.loads((ROOT / "workflows" / "recombine.json").read_text(encoding="utf-8"))
+    workflow["nodes"][0]["title"] = title = "Grüße " + "x" * 100_000
+    text = {"workflow": json.dumps(workflow), "prompt": "{}"}
+    picture = np.full((64, 64, 3), 0.5, np.float32)
+    for mime_type, data in (
+        ("image/png", encode_png_pq(picture, text=text)),
+        ("image/png", encode_png16(picture, text=text)),
+        ("image/avif", encode_avif(picture, exif=exif_block(text))),
+        ("video/mp4", video(picture, text)),
+    ):
+        page.evaluate(DROP_ON_PAGE, [mime_type, list(data)])
+        page.wait_for_function(HAS_TITLE, arg=title)
+
+
+def video(picture: np.ndarray, text: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    encode_hdr10(file, lambda: [picture], metadata=text)
+    return file.getvalue()
 
 
 def wait_for_suffixes(folder: Path) -> set[str]:
