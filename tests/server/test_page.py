@@ -160,6 +160,44 @@ def video(picture: np.ndarray, text: dict[str, str]) -> bytes:
     return file.getvalue()
 
 
+SAVE_WHITE = """() => {
+    const add = type => {
+        const node = window.LiteGraph.createNode(type);
+        window.app.graph.add(node);
+        return node;
+    };
+    window.app.graph.clear();
+    const [image, merge, saver, figures] = [
+        'EmptyImage', 'GMHDRMerge', 'GMHDRSavePNG', 'GMHDRStatistics'].map(add);
+    image.widgets.find(widget => widget.name === 'color').value = 0xffffff;
+    image.connect(0, merge, 0);
+    image.connect(0, merge, 1);
+    merge.connect(0, saver, 0);
+    merge.connect(0, figures, 0);
+}"""
+RUN = """white => {
+    const saver = window.app.graph.nodes.find(node => node.type === 'GMHDRSavePNG');
+    saver.widgets.find(widget => widget.name === 'white_nits').value = white;
+    return window.app.queuePrompt(0);
+}"""
+TEXTS = """() => window.app.graph.nodes.slice(2).map(
+    node => node.widgets.find(widget => widget.name === 'gmhdr_text')?.value ?? '')"""
+
+
+def test_nodes_show_figures_and_warnings(page: Any) -> None:
+    """White is 100 times SDR white: more than PQ holds at 203 nits, but not at 40."""
+    page.evaluate(SAVE_WHITE)
+    page.evaluate(RUN, 203)
+    page.wait_for_function(f"() => ({TEXTS})().every(text => text)")
+    warning, figures = page.evaluate(TEXTS)
+    assert "above 10000 nits" in warning and figures.startswith("Peak 2.061e+04 nits")
+    kept = page.evaluate("async () => JSON.stringify(await window.app.graphToPrompt())")
+    assert "above 10000 nits" not in kept and "gmhdr_text" not in kept
+    page.evaluate(RUN, 40)
+    page.wait_for_function(f"() => !({TEXTS})()[0]")
+    assert page.evaluate(TEXTS) == ["", figures]
+
+
 def wait_for_suffixes(folder: Path) -> set[str]:
     """The kinds of files in a folder, once all of them are there or some minutes have passed."""
     for _ in range(1000):
