@@ -175,7 +175,8 @@ def preview(hdr: torch.Tensor, primaries: str) -> list[Mapping[str, Any]]:
 def report(
     saved: SavedFiles, shown_first: Sequence[Mapping[str, Any]] = (), *, animated: bool = False
 ) -> io.NodeOutput:
-    """What the browser is told: previews and files, whether they are films, and warnings as text.
+    """What the browser is told: previews and files, whether they are films, and warnings as text, which
+    `web/texts.js` shows on the node.
 
     Without warnings the text is an empty list: for lists of pictures, core joins the reports of the runs and
     expects the same entries in each.

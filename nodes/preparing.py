@@ -99,7 +99,8 @@ class PrepareVAE(io.ComfyNode):
         prepared, notes = prepare_vae(vae, adapter=adapter, head=head, fp32=precision == "fp32")
         for note in notes:
             log.warning(note)
-        return io.NodeOutput(prepared, ui={"text": notes}) if notes else io.NodeOutput(prepared)
+        # An empty list takes away the notes of an earlier run.
+        return io.NodeOutput(prepared, ui={"text": notes})
 
     @classmethod
     def fingerprint_inputs(cls, lora_name: str, ema_name: str, **_: Any) -> str:

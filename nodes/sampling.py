@@ -8,11 +8,11 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.model_info import DEFAULT_STEPS, LARGEST_OWN_SIDE
-from ..gm_core.resample import resize_to_working
+from ..gm_core.resample import LATENT_STRIDE, resize_to_working
 from .batches import picture_by_picture
 from .checking import checked
 from .engine import vae as vae_engine
-from .engine.conditioning import Conditioning, gain_map_text
+from .engine.conditioning import Conditioning, for_any_size, gain_map_text
 from .engine.load import gain_map_latent, model_info
 from .engine.lora import check_loras
 from .engine.upconvert import sample_gain_map
@@ -89,6 +89,8 @@ class UpconvertSampler(io.ComfyNode):
         check_loras(gm_model)
         text = gain_map_text(gm_model, positive, name="positive")
         sdr = bchw_view(image, "image")
+        # Areas were drawn on the picture, not on the smaller one that the model works on.
+        text = for_any_size(text, [length / LATENT_STRIDE for length in sdr.shape[-2:]])
         side = working_side or info.side_for(sdr.shape[-2], sdr.shape[-1])
 
         def small(picture: torch.Tensor) -> torch.Tensor:

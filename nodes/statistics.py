@@ -7,7 +7,6 @@ from comfy_api.latest import io, ui
 
 from ..gm_core.statistics import HDRStatistics, hdr_statistics
 from .checking import checked
-from .engine.messages import show_text
 from .histogram import histogram_picture
 from .inputs import HDR_TOOLTIP, primaries_input, white_input
 from .tensors import bchw_view
@@ -36,7 +35,6 @@ class Statistics(io.ComfyNode):
             category="GM-HDR/image",
             description="Tells whether a picture is really HDR: nits, stops above SDR white, faulty pixels.",
             is_output_node=True,
-            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.Image.Input("hdr", tooltip=HDR_TOOLTIP + " A batch is measured as one."),
                 primaries_input("Primaries of the HDR picture."),
@@ -51,7 +49,6 @@ class Statistics(io.ComfyNode):
     def execute(cls, hdr: torch.Tensor, primaries: str, gamut: str, white_nits: float) -> io.NodeOutput:
         found = hdr_statistics(bchw_view(hdr, "hdr"), primaries=primaries, gamut=gamut, white_nits=white_nits)
         text, histogram = as_text(found, gamut), histogram_picture(found)
-        show_text(cls.hidden.unique_id if cls.hidden else None, text)
         return io.NodeOutput(
             text,
             histogram,

@@ -23,6 +23,10 @@ _INDEX_BYTES, _INDEX_BYTES_PER_FRAME, _INDEX_BYTES_PER_TEXT = 16384, 48, 64
 _LIMITED_RANGE = 1
 _NEVER_REORDERED = 2
 """Frames of a clip so short that x265, if it may reorder them, leaves their decoding times to chance."""
+_SMALLEST_CU_TREE = 64
+"""Shortest side at which x265 may weigh blocks by their future: it writes past its tables at 34 to 48 pixels
+of width, which ends the whole process.
+"""
 
 Frames = Callable[[], Iterable[np.ndarray]]
 
@@ -30,7 +34,8 @@ Frames = Callable[[], Iterable[np.ndarray]]
 class _Codec(NamedTuple):
     library: str
     tag: str
-    parameters: Callable[[LightLevel, int], dict[str, str]]
+    parameters: Callable[[LightLevel, int, int], dict[str, str]]
+    """Of the light levels, the crf and the shortest side."""
     smallest_side: int
 
 
@@ -72,7 +77,7 @@ def encode_hdr10(
         raise ImageWriteError(
             f"frames are {size[1]}x{size[0]}; {codec} takes sides of at least {_CODECS[codec].smallest_side}"
         )
-    options = _CODECS[codec].parameters(level, crf) | {"preset": preset or _PRESETS[codec]}
+    options = _CODECS[codec].parameters(level, crf, min(size)) | {"preset": preset or _PRESETS[codec]}
     try:
         with av.open(file, "w", format="mp4", options=_layout(count, metadata)) as container:
             container.metadata.update(metadata)
@@ -180,7 +185,7 @@ def _halve(plane: np.ndarray) -> np.ndarray:
     return (rows[:, :-2:2] + 2 * rows[:, 1:-1:2] + rows[:, 2::2]) / 16
 
 
-def _x265(level: LightLevel, crf: int) -> dict[str, str]:
+def _x265(level: LightLevel, crf: int, side: int) -> dict[str, str]:
     green, blue, red, white = (_points(50000)[index] for index in (1, 2, 0, 3))
     display = (
         f"G{green}B{blue}R{red}WP{white}L({_display_peak(level) * 10000:.0f},{_MASTERING_BLACK * 10000:.0f})"
@@ -189,11 +194,12 @@ def _x265(level: LightLevel, crf: int) -> dict[str, str]:
         **{"hdr10": 1, "hdr10-opt": 1, "repeat-headers": 1, "colorprim": "bt2020", "transfer": "smpte2084"},
         **{"colormatrix": "bt2020nc", "range": "limited", "chromaloc": 2, "master-display": display},
         **{"max-cll": f"{level.max_cll:.0f},{level.average:.0f}", "log-level": "error"},
+        "cutree": int(side >= _SMALLEST_CU_TREE),
     }
     return {"crf": str(crf), "x265-params": ":".join(f"{name}={value}" for name, value in settings.items())}
 
 
-def _svtav1(level: LightLevel, crf: int) -> dict[str, str]:
+def _svtav1(level: LightLevel, crf: int, side: int) -> dict[str, str]:
     green, blue, red, white = (_points(1)[index] for index in (1, 2, 0, 3))
     display = f"G{green}B{blue}R{red}WP{white}L({_display_peak(level):.4f},{_MASTERING_BLACK:.4f})"
     light = f"{level.max_cll:.0f},{level.average:.0f}"

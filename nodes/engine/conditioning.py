@@ -23,7 +23,7 @@ def for_gain_map(positive: Conditioning) -> list[list[Any]]:
     return [[text, {k: v for k, v in extra.items() if k not in SDR_ONLY}] for text, extra in positive]
 
 
-def for_any_size(prompt: Conditioning, size: Sequence[int]) -> list[list[Any]]:
+def for_any_size(prompt: Conditioning, size: Sequence[float]) -> list[list[Any]]:
     """A prompt whose areas are made for latents of this height and width, with areas as shares of them."""
 
     def share(area: tuple) -> tuple:

@@ -77,7 +77,8 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
     sdr, denoised = run_sdr(sdr_pass, trajectory if mode == "trajectory" else None, progress)
     if mode == "trajectory":
         source: ConditionSource = trajectory.reader()
-        start = torch.zeros_like(sdr) if gm_pass.start is None else gm_pass.start
+        # Of the size at which the SDR branch started: some samplers enlarge the picture as they go.
+        start = sdr.new_zeros(sdr_pass.latent.shape) if gm_pass.start is None else gm_pass.start
     else:
         condition = final_condition(denoised if unfinished(sdr_pass.sigmas) else sdr, gm_pass)
         source = ConstantCondition(condition)
@@ -85,7 +86,7 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
     gain_map = sample_branch(
         gm_pass.model,
         # In `final` mode the gain map may be smaller than the picture its areas were drawn on.
-        for_any_size(gm_pass.text, sdr.shape[-2:]),
+        for_any_size(gm_pass.text, sdr_pass.latent.shape[-2:]),
         source,
         noise=gain_map_noise(sdr_pass, gm_pass, start),
         start=start,

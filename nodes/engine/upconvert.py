@@ -28,8 +28,11 @@ def sample_gain_map(
     """Gain-map latent [B,4,h,w] for SDR latents [B,4,h,w], both as a VAE encodes them.
 
     Every picture of a batch starts from the same noise, so that it comes out as it would alone and
-    the frames of a film do not flicker.
+    the frames of a film do not flicker. With one step all samplers and schedules are euler from full noise.
     """
+    if steps == 1:
+        # Most are; uni_pc and dpm_fast would return noise, ddim_uniform start late, kl_optimal make NaN.
+        sampler_name, scheduler = "euler", "normal"
     schedule = comfy.samplers.KSampler(
         gm_model,
         steps=steps,

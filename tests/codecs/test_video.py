@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from tests.codecs.readers import ffprobe, run_ffmpeg
 from tests.codecs.scenes import case, pq, psnr
 
 av = pytest.importorskip("av")
+ROOT = Path(__file__).resolve().parents[2]
 PICTURE = case("blobs", 9, 128, 192).hdr.astype(np.float32)
 
 
@@ -44,6 +48,24 @@ def test_frames_come_back(video):
         assert picture.primaries == "bt2020"
         assert psnr(again @ luma, codes @ luma) >= 50
     assert [round(picture.metadata["time"] * 24) for picture in read] == [0, 1, 2, 3]
+
+
+ENCODE = """
+import io, sys
+import numpy as np
+from gm_core.codecs.video import encode_hdr10
+clip = list(np.random.default_rng(0).random((4, 34, int(sys.argv[1]), 3), np.float32))
+for _ in range(5):
+    encode_hdr10(io.BytesIO(), lambda: clip)
+"""
+
+
+@pytest.mark.parametrize("width", [34, 40, 48])
+def test_narrow_clips_do_not_end_the_process(width):
+    """x265's tree of blocks overran its tables, and ComfyUI was gone."""
+    command = [sys.executable, "-c", ENCODE, str(width)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -101,6 +101,12 @@ def test_a_sampler_that_is_no_ksampler(comfy, advanced, cfg_guider) -> None:
     check_equal(*advanced(cfg_guider, sampler=Own()))
 
 
+def test_a_sampler_that_enlarges_the_picture(host, advanced, cfg_guider) -> None:
+    sampler = host.call("SamplerLCMUpscale", scale_ratio=2.0, upscale_method="bislerp").args[0]
+    check_equal(*(results := advanced(cfg_guider, sampler=sampler)))
+    assert results[0][2]["samples"].shape == results[1][0]["samples"].shape == (1, 4, 16, 16)
+
+
 def test_custom_sigmas(advanced, cfg_guider) -> None:
     check_equal(*advanced(cfg_guider, sigmas=torch.tensor([14.6146, 6.0, 1.0, 0.3, 0.0])))
 

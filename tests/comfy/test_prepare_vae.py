@@ -60,7 +60,7 @@ def latent():
 
 def prepare(host, vae, **inputs):
     output = host.call("GMHDRPrepareVAE", vae=vae, **inputs)
-    return output.args[0], (output.ui or {}).get("text", [])
+    return output.args[0], output.ui["text"]
 
 
 def test_a_plain_vae_becomes_fp32_and_stays_itself(host, vae, latent) -> None:

@@ -93,6 +93,16 @@ def test_cfg_plus_plus_without_cfg_is_plain_euler(upconvert) -> None:
     torch.testing.assert_close(plus, plain, rtol=1e-4, atol=1e-4)
 
 
+def test_one_step_is_the_same_with_every_sampler_and_scheduler(comfy, upconvert) -> None:
+    """Core alone returns noise (uni_pc, dpm_fast), starts late (ddim_uniform) or makes NaN (kl_optimal)."""
+    image = picture(1, 64, 64, 3)
+    expected = upconvert(image, steps=1)["samples"]
+    for name in comfy.samplers.SAMPLER_NAMES:
+        assert torch.equal(upconvert(image, steps=1, sampler_name=name)["samples"], expected), name
+    for name in comfy.samplers.SCHEDULER_NAMES:
+        assert torch.equal(upconvert(image, steps=1, scheduler=name)["samples"], expected), name
+
+
 def test_gray_alpha_and_half_pictures(upconvert) -> None:
     rgb = picture(1, 64, 64, 1).half().float().expand(-1, -1, -1, 3)
     expected = upconvert(rgb)["samples"]
@@ -111,6 +121,18 @@ def test_working_side_and_steps_default_to_the_models_own(upconvert) -> None:
     image = picture(1, 256, 512, 3)
     assert upconvert(image)["samples"].shape == (1, 4, 8, 16)
     assert upconvert(image, working_side=128)["samples"].shape == (1, 4, 16, 32)
+
+
+def test_areas_of_the_text_shrink_with_the_picture(models, upconvert) -> None:
+    """An area drawn on 512x256 pixels is the same part of the 128x64 that the model sees."""
+
+    def painted(area):
+        text = models.prompt(1) + models.prompt(7, area=area)
+        return upconvert(picture(1, 256, 512, 3), positive=text)["samples"]
+
+    corner = painted((16, 32, 16, 32))
+    assert torch.equal(corner, painted(("percentage", 0.5, 0.5, 0.5, 0.5)))
+    assert not torch.equal(corner, painted((16, 32, 0, 32)))
 
 
 def test_a_model_without_text_asks_for_it(host, models, loaded) -> None:

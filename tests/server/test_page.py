@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -10,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from gm_core.codecs.avif import encode_avif
+from gm_core.codecs.exif import exif_block
+from gm_core.codecs.png import encode_png16, encode_png_pq
+from gm_core.codecs.video import encode_hdr10
 from scripts.comfy_server import Server
 from scripts.host import ROOT
 
@@ -32,6 +38,7 @@ CHOOSE_PHOTO = """name => {
 NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 RUN_BUTTON = '[data-testid="queue-button"] button'
 SAVED = {".jpg", ".exr", ".hdr", ".png"}
+READ = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 pytestmark = pytest.mark.browser
@@ -88,6 +95,107 @@ def test_the_run_button_makes_an_hdr_picture(server: Server, page: Any, photo: P
     assert answer.value.ok
     page.goto("about:blank")  # Drawing without a GPU takes more time than the workflow.
     assert wait_for_suffixes(server.base / "output" / "hdr") == SAVED
+
+
+ADD_LOADER = """() => {
+    window.loader = window.LiteGraph.createNode('GMHDRLoadHDR');
+    window.app.graph.add(window.loader);
+    HTMLInputElement.prototype.click = function () { window.chooser = this; };
+    window.holding = name => {
+        const files = new DataTransfer();
+        files.items.add(new File([name], name, { type: '' }));
+        return files;
+    };
+}"""
+CHOOSE = """name => {
+    window.loader.widgets.find(widget => widget.name === 'upload').callback();
+    window.chooser.files = window.holding(name).files;
+    window.chooser.dispatchEvent(new Event('change'));
+    return window.chooser.accept.split(',');
+}"""
+DROP = "name => window.loader.onDragDrop(new DragEvent('drop', { dataTransfer: window.holding(name) }))"
+CHOSEN = "name => window.loader.widgets[0].value === name"
+
+
+def test_load_hdr_uploads_what_it_reads(server: Server, page: Any) -> None:
+    """Also where the browser knows no type for a file, as for most .exr and .hdr."""
+    page.evaluate(ADD_LOADER)
+    for suffix in READ:
+        chosen, dropped = f"chosen{suffix}", f"dropped{suffix.upper()}"
+        assert suffix in page.evaluate(CHOOSE, chosen)
+        page.wait_for_function(CHOSEN, arg=chosen)
+        assert page.evaluate(DROP, dropped)
+        page.wait_for_function(CHOSEN, arg=dropped)
+        for name in (chosen, dropped):
+            assert (server.base / "input" / name).read_text() == name
+    assert not page.evaluate(DROP, "notes.txt")
+
+
+DROP_ON_PAGE = """async ([type, bytes]) => {
+    window.app.graph.clear();
+    await window.app.handleFile(new File([new Uint8Array(bytes)], 'file.' + type.split('/')[1], { type }));
+}"""
+HAS_TITLE = "title => window.app.graph.nodes.some(node => node.title === title)"
+
+
+def test_the_page_opens_the_workflow_in_a_file(page: Any) -> None:
+    pytest.importorskip("imagecodecs")
+    workflow = json.loads((ROOT / "workflows" / "recombine.json").read_text(encoding="utf-8"))
+    workflow["nodes"][0]["title"] = title = "Grüße " + "x" * 100_000
+    text = {"workflow": json.dumps(workflow), "prompt": "{}"}
+    picture = np.full((64, 64, 3), 0.5, np.float32)
+    for mime_type, data in (
+        ("image/png", encode_png_pq(picture, text=text)),
+        ("image/png", encode_png16(picture, text=text)),
+        ("image/avif", encode_avif(picture, exif=exif_block(text))),
+        ("video/mp4", video(picture, text)),
+    ):
+        page.evaluate(DROP_ON_PAGE, [mime_type, list(data)])
+        page.wait_for_function(HAS_TITLE, arg=title)
+
+
+def video(picture: np.ndarray, text: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    encode_hdr10(file, lambda: [picture], metadata=text)
+    return file.getvalue()
+
+
+SAVE_WHITE = """() => {
+    const add = type => {
+        const node = window.LiteGraph.createNode(type);
+        window.app.graph.add(node);
+        return node;
+    };
+    window.app.graph.clear();
+    const [image, merge, saver, figures] = [
+        'EmptyImage', 'GMHDRMerge', 'GMHDRSavePNG', 'GMHDRStatistics'].map(add);
+    image.widgets.find(widget => widget.name === 'color').value = 0xffffff;
+    image.connect(0, merge, 0);
+    image.connect(0, merge, 1);
+    merge.connect(0, saver, 0);
+    merge.connect(0, figures, 0);
+}"""
+RUN = """white => {
+    const saver = window.app.graph.nodes.find(node => node.type === 'GMHDRSavePNG');
+    saver.widgets.find(widget => widget.name === 'white_nits').value = white;
+    return window.app.queuePrompt(0);
+}"""
+TEXTS = """() => window.app.graph.nodes.slice(2).map(
+    node => node.widgets.find(widget => widget.name === 'gmhdr_text')?.value ?? '')"""
+
+
+def test_nodes_show_figures_and_warnings(page: Any) -> None:
+    """White is 100 times SDR white: more than PQ holds at 203 nits, but not at 40."""
+    page.evaluate(SAVE_WHITE)
+    page.evaluate(RUN, 203)
+    page.wait_for_function(f"() => ({TEXTS})().every(text => text)")
+    warning, figures = page.evaluate(TEXTS)
+    assert "above 10000 nits" in warning and figures.startswith("Peak 2.061e+04 nits")
+    kept = page.evaluate("async () => JSON.stringify(await window.app.graphToPrompt())")
+    assert "above 10000 nits" not in kept and "gmhdr_text" not in kept
+    page.evaluate(RUN, 40)
+    page.wait_for_function(f"() => !({TEXTS})()[0]")
+    assert page.evaluate(TEXTS) == ["", figures]
 
 
 def wait_for_suffixes(folder: Path) -> set[str]:
