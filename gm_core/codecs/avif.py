@@ -13,7 +13,7 @@ from ..errors import ImageReadError, ImageWriteError
 from .avif_items import Grid, Items, clean_aperture, orientation, read_items
 from .avif_metadata import add_metadata
 from .frames import Tags, frame_codes, frame_picture, opened, tags_of
-from .image import HDRImage, check_hdr, check_size, reading
+from .image import HDRImage, check_hdr, check_size, divide_by_alpha, reading
 from .libraries import library
 from .profiles import picture_of_profile
 from .sdr_base import crop, turn
@@ -91,9 +91,13 @@ def decode_avif(data: bytes) -> HDRImage:
         frames, grid = _frames(data, items, items.primary)
         tags = _stated(colours.get(b"nclx", b"")).or_else(tags_of(frames[0]))
         codes = _joined([frame_codes(frame, tags, centred=True) for frame in frames], grid)
+        alpha = _alpha(data, items, codes.shape[:2])
+        if alpha is not None and items.is_premultiplied():
+            divide_by_alpha(codes, alpha)
+            np.minimum(codes, 1, out=codes)
         profile = colours.get(b"prof") or colours.get(b"rICC") or b""
         picture = picture_of_profile(codes, profile, primaries=tags.primaries, transfer=tags.transfer)
-        picture.alpha = _alpha(data, items, codes.shape[:2])
+        picture.alpha = alpha
         for box in items.properties.get(items.primary, []):
             turn(picture, orientation(box))
             if box.kind == b"clap":

@@ -13,7 +13,7 @@ from ..color import PRIMARIES, linear_to_srgb, rgb_to_xyz
 from ..errors import ImageReadError
 from .chromaticities import convert, resolve_primaries, rgb_to_xyz_of
 from .exr_layers import GAIN_MAP_LAYER, SDR_LAYER
-from .image import HDRImage, check_ratio, check_size, reading
+from .image import HDRImage, check_ratio, check_size, divide_by_alpha, reading
 from .libraries import library
 
 _MAX_BYTES = 2**32
@@ -88,8 +88,7 @@ def _picture(openexr: Any, parts: list[Any]) -> HDRImage:
     place = _placement(header)
     alpha = _alpha(channels, prefix, hdr.shape[:2])
     if alpha is not None:
-        cover = alpha[..., None]
-        np.divide(hdr, cover, out=hdr, where=cover > 0)
+        divide_by_alpha(hdr, alpha)
     picture = HDRImage(_place(hdr, place), metadata=_metadata(header, listings))
     picture.alpha = None if alpha is None else _place(alpha, place)
     _add_colour_space(picture, openexr, header, is_xyz=_is_xyz(channels, prefix))

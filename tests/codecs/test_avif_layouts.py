@@ -60,6 +60,17 @@ def test_a_profile_names_the_primaries(primaries):
     assert decode_avif(by_pillow(icc_profile=build_icc(primaries))).primaries == primaries
 
 
+def test_colours_multiplied_by_alpha_are_divided_by_it():
+    alpha = np.where(X < 150, 40 + X, 0)
+    image = Image.fromarray(np.dstack([PICTURE * 255, alpha]).astype(np.uint8), "RGBA")
+    file = io.BytesIO()
+    image.save(file, "AVIF", quality=100, subsampling="4:4:4", alpha_premultiplied=True)
+    picture, shown = decode_avif(file.getvalue()), np.asarray(Image.open(file)) / 255
+    np.testing.assert_allclose(picture.alpha, shown[..., 3], atol=1e-6)
+    covered = alpha > 0
+    np.testing.assert_allclose(picture.sdr[covered], shown[covered, :3], atol=8 / 255)
+
+
 @writes_avif
 def test_tags_of_the_container_count_before_those_of_the_picture():
     data = in_pq(PICTURE)
