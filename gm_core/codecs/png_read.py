@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import ImageReadError
 from .chromaticities import rgb_to_xyz_of
 from .frames import full_range, opened, packed_pixels
-from .icc import IccProfile, adapted_to_d50, d50_matrix, profile_of, srgb_table
+from .icc import IccProfile, adapted_to_d50, code_steps, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
 from .png_write import SIGNATURE
 from .profiles import picture_of_profile
@@ -76,9 +76,8 @@ def _profile(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes | IccProfi
     if icc or b"sRGB" in chunks or not {b"gAMA", b"cHRM"} & chunks.keys():
         return icc
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000 or _SRGB_GAMMA
-    steps = np.arange(256) / 255
     near_srgb = abs(gamma - _SRGB_GAMMA) < 0.005
-    curve = srgb_table() if near_srgb else steps ** (1 / max(gamma, 0.01))
+    curve = srgb_table(16) if near_srgb else code_steps() ** (1 / max(gamma, 0.01))
     to_xyz = d50_matrix("bt709")
     if b"cHRM" in chunks:
         white, *primaries = np.array(struct.unpack_from(">8I", chunks[b"cHRM"])).reshape(4, 2) / 100_000

@@ -46,9 +46,9 @@ def picture_of_profile(
 
 def _by_curves(codes: np.ndarray, profile: IccProfile) -> HDRImage:
     hdr, sdr = np.empty(codes.shape, np.float32), codes.astype(np.float32)
-    steps = np.linspace(0, 1, 256)
     for channel, curve in enumerate(profile.curves):
-        hdr[..., channel] = np.interp(codes[..., channel], steps, curve)
+        nearest = np.rint(np.clip(codes[..., channel], 0, 1) * np.float32(65535)).astype(np.uint16)
+        hdr[..., channel] = curve[nearest]
     if not profile.has_srgb_curve:
         sdr = linear_to_srgb(torch.from_numpy(np.clip(hdr, 0, 1))).numpy()
     picture = HDRImage(hdr, sdr=sdr, primaries=profile.primaries or "bt709")

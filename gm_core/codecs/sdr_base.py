@@ -30,7 +30,7 @@ class SDRBase:
 
     def picture(self) -> HDRImage:
         """The pixels as linear light, and as SDR with the sRGB curve."""
-        linear = np.stack([srgb_table()] * 3) if self.profile is None else self.profile.curves
+        linear = np.stack([srgb_table()] * 3) if self.profile is None else self.profile.table
         encoded = linear_to_srgb(torch.from_numpy(linear)).numpy()
         codes = np.arange(256, dtype=np.float32) / 255
         if np.abs(encoded - codes).max() < 0.5 / 255:

@@ -25,7 +25,7 @@ def test_profile_round_trip(primaries):
     profile = read_icc(build_icc(primaries))
     assert profile.primaries == primaries
     np.testing.assert_allclose(profile.to_xyz.sum(1), (0.9642, 1.0, 0.8249), atol=3e-5)
-    np.testing.assert_allclose(profile.curves, [srgb_table()] * 3, atol=2e-5)
+    np.testing.assert_allclose(profile.table, [srgb_table()] * 3, atol=2e-5)
 
 
 def test_littlecms_accepts_the_profile_as_srgb():
@@ -38,7 +38,7 @@ def test_littlecms_accepts_the_profile_as_srgb():
 def test_littlecms_profile_is_read_as_srgb():
     profile = read_icc(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert profile.primaries == "bt709"
-    np.testing.assert_allclose(profile.curves, [srgb_table()] * 3, atol=1e-4)
+    np.testing.assert_allclose(profile.table, [srgb_table()] * 3, atol=1e-4)
 
 
 @pytest.mark.parametrize("cut", [0, 100, 130, 200, 400])
