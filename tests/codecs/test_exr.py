@@ -204,6 +204,16 @@ def test_reads_one_named_layer():
     np.testing.assert_array_equal(decode_exr(write(layer)).hdr, hdr)
 
 
+def test_of_many_layers_the_combined_one_is_the_picture():
+    """As Blender names them when it writes all its passes."""
+    hdr, layers = random_hdr(), {}
+    for name, light in (("AO", hdr * 0), ("Combined", hdr), ("DiffCol", hdr / 2)):
+        layers |= {
+            f"ViewLayer.{name}.{letter}": light[..., index].copy() for index, letter in enumerate("RGB")
+        }
+    np.testing.assert_array_equal(decode_exr(write(layers)).hdr, hdr)
+
+
 def test_reads_luminance_chroma():
     y, x = np.mgrid[0:20, 0:30] / 30
     hdr = np.stack([1 + x, 2 - y, 0.5 + x * y], -1)
