@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -14,7 +13,7 @@ from .chromaticities import rgb_to_xyz_of
 from .frames import full_range, opened, packed_pixels
 from .icc import IccProfile, adapted_to_d50, code_steps, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
-from .png_write import SIGNATURE
+from .png_chunks import chunks_before_pixels, profile_in, without_oversized
 from .profiles import picture_of_profile
 from .sdr_base import SDRBase, orient, read_base, use_known_primaries
 from .signal import picture_of
@@ -34,17 +33,17 @@ def decode_png(data: bytes) -> HDRImage:
         ImageReadError: truncated, damaged, too large, or tagged with unsupported values.
     """
     with reading("PNG"):
-        chunks = _read_chunks(data)
+        chunks = chunks_before_pixels(data)
         width, height, depth, colour = struct.unpack_from(">IIBB", chunks[b"IHDR"])
         if colour not in _CHANNELS:
             raise ImageReadError(f"PNG: colour type {colour} does not exist")
         check_size(width, height, source="PNG")
         size = width * height * _CHANNELS[colour] * depth // 8
         check_ratio(size, len(data), _DEFLATE_RATIO, source="PNG")
-        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        image = PngImagePlugin.PngImageFile(io.BytesIO(without_oversized(data)))
         cicp = tuple(chunks.get(b"cICP", b"")[:4])
         if depth == 16:
-            picture = _signal(_deep_pixels(data), _profile(image, chunks), cicp)
+            picture = _signal(_deep_pixels(data), _profile(chunks), cicp)
         else:
             picture = _shallow(image, chunks, cicp)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
@@ -52,27 +51,9 @@ def decode_png(data: bytes) -> HDRImage:
         return picture
 
 
-def _read_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks before the pixels, by type; of several of one type the first."""
-    chunks: dict[bytes, bytes] = {}
-    position = len(SIGNATURE)
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IDAT":
-            break
-        body = data[position + 8 : position + 8 + length]
-        if data[position + 8 + length : position + 12 + length] != zlib.crc32(kind + body).to_bytes(4, "big"):
-            raise ImageReadError(f"PNG: chunk {kind!r} at byte {position} is truncated or damaged")
-        chunks.setdefault(kind, body)
-        position += 12 + length
-    if len(chunks.get(b"IHDR", b"")) != 13:
-        raise ImageReadError("PNG: no header chunk")
-    return chunks
-
-
-def _profile(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes | IccProfile:
+def _profile(chunks: dict[bytes, bytes]) -> bytes | IccProfile:
     """The ICC profile, or what `gAMA` and `cHRM` say where neither it nor `sRGB` stands beside them."""
-    icc = image.info.get("icc_profile") or b""
+    icc = profile_in(chunks)
     if icc or b"sRGB" in chunks or not {b"gAMA", b"cHRM"} & chunks.keys():
         return icc
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000 or _SRGB_GAMMA
@@ -94,7 +75,7 @@ def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ..
     if cicp:
         pixels = np.asarray(image.convert("RGB"))
         return _signal(pixels if alpha is None else np.dstack([pixels, alpha]), b"", cicp)
-    profile = _profile(image, chunks)
+    profile = _profile(chunks)
     tagged = isinstance(profile, IccProfile)
     base = SDRBase(np.asarray(image.convert("RGB")), profile) if tagged else read_base(image, profile)
     picture = base.picture()

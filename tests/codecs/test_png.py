@@ -163,6 +163,21 @@ def with_chunks(chunks, *, deep: bool) -> bytes:
     return buffer.getvalue()[:33] + added + buffer.getvalue()[33:]
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_texts_and_profiles_of_megabytes_do_not_stop_the_reader(deep):
+    """Pillow takes no more than one megabyte of each, as a guard against bombs."""
+    icc = build_icc("p3") + bytes(2_000_000)
+    chunks = [
+        (b"iCCP", b"P3\0\0" + zlib.compress(icc)),
+        (b"zTXt", b"long\0\0" + zlib.compress(bytes(2_000_000))),
+        (b"iTXt", b"longer\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
+        (b"tEXt", b"short\0text"),
+    ]
+    picture = decode_png(with_chunks(chunks, deep=deep))
+    assert picture.primaries == "p3"
+    assert picture.metadata["short"] == "text" and "long" not in picture.metadata
+
+
 def test_limited_range_is_stretched():
     codes = np.array([16, 125.5, 235])[:, None, None] * 256 * np.ones(3)
     data = encode_png16(codes.astype(np.uint16), chunks=[(b"cICP", bytes((9, 8, 0, 0)))])
