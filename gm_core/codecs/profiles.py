@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from ..color import linear_to_srgb
-from .icc import IccProfile, read_cicp
+from .icc import IccProfile
 from .image import HDRImage
-from .sdr_base import known_profile, use_known_primaries
+from .sdr_base import hdr_signal, known_profile, use_known_primaries
 from .signal import HLG, PQ, UNSPECIFIED, picture_of
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def picture_of_profile(
         ImageReadError: there is no profile and the tags are unusable.
     """
     if transfer not in (PQ, HLG):
-        stated = None if isinstance(profile, IccProfile) else read_cicp(profile)
-        if stated is not None and stated[1] in (PQ, HLG):
+        stated = None if isinstance(profile, IccProfile) else hdr_signal(profile)
+        if stated is not None:
             return picture_of(codes, primaries=stated[0], transfer=stated[1])
         found = profile if isinstance(profile, IccProfile) else known_profile(profile)
         if found is not None:

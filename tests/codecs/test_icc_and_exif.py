@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from gm_core.codecs.avif import decode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
+from gm_core.codecs.formats import decode_image
 from gm_core.codecs.icc import build_icc, read_cicp, read_icc, srgb_table
 from gm_core.codecs.png import decode_png, encode_png16
 from gm_core.codecs.profiles import picture_of_profile
@@ -121,10 +122,9 @@ def test_a_profile_that_cannot_be_applied_is_told(caplog):
     assert "its tags or sRGB count instead" in caplog.text
 
 
-def test_a_profile_may_state_pq_by_number():
-    """As ICC.1:2022 lets it: the matrix and curves of the profile are for old readers."""
+def pq_profile() -> bytes:
+    """That of BT.2020 with PQ by number, as ICC.1:2022 lets it: matrix and curves are for old readers."""
     named = build_icc("bt2020")
-    assert read_cicp(named) is None
     start, count = 132 + 12 * 10, struct.pack(">I", 11)
     moved = b"".join(
         named[at : at + 4]
@@ -134,9 +134,22 @@ def test_a_profile_may_state_pq_by_number():
     )
     tag = b"cicp" + bytes(4) + bytes((9, 16, 0, 1))
     entry = b"cicp" + struct.pack(">II", len(named) + 12, len(tag))
-    tagged = named[:128] + count + moved + entry + named[start:] + tag
-    assert read_cicp(tagged) == (9, 16)
-    picture = picture_of_profile(np.ones((1, 1, 3), np.float32), tagged)
+    return named[:128] + count + moved + entry + named[start:] + tag
+
+
+def test_a_profile_may_state_pq_by_number():
+    assert read_cicp(build_icc("bt2020")) is None
+    assert read_cicp(pq_profile()) == (9, 16)
+    picture = picture_of_profile(np.ones((1, 1, 3), np.float32), pq_profile())
+    np.testing.assert_allclose(picture.hdr, 10000 / 203, rtol=1e-4)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP"])
+def test_a_profile_states_pq_for_8_bits_too(format_name):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, format_name, quality=100, icc_profile=pq_profile())
+    picture = decode_image(file.getvalue())
+    assert picture.primaries == "bt2020" and picture.sdr is None
     np.testing.assert_allclose(picture.hdr, 10000 / 203, rtol=1e-4)
 
 
