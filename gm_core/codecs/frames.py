@@ -23,7 +23,7 @@ _LUMA = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
-_BT601, _YCGCO = 6, 8
+BT601, _YCGCO = 6, 8
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 # Names of FFmpeg's demuxers, which are listed whole.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
@@ -144,7 +144,7 @@ def _full_chroma(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
 def _from_ycc(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, *, tags: Tags) -> np.ndarray:
     matrix = tags.matrix
     if matrix == UNSPECIFIED:
-        matrix = BT2020_NCL if tags.primaries == BT2020 or tags.transfer in (PQ, HLG) else _BT601
+        matrix = BT2020_NCL if tags.primaries == BT2020 or tags.transfer in (PQ, HLG) else BT601
     if matrix == _YCGCO:
         rest = y - cb
         rgb = rest + cr, y + cb, rest - cr
