@@ -84,9 +84,10 @@ def read_icc(profile: bytes) -> IccProfile:
 
 
 def profile_of(to_xyz: np.ndarray, curves: np.ndarray) -> IccProfile:
-    """A matrix/TRC profile, by the name of its primaries where they have one."""
+    """A matrix/TRC profile, by the name of its primaries where they have one; its curves are clipped to 0 to
+    1, as ICC.1 asks."""
     near = (name for name in _NAMES if np.abs(to_xyz - d50_matrix(name)).max() < 0.004)
-    return IccProfile(to_xyz, curves.astype(np.float32), next(near, None))
+    return IccProfile(to_xyz, np.clip(curves, 0, 1).astype(np.float32), next(near, None))
 
 
 def adapted_to_d50(to_xyz: np.ndarray) -> np.ndarray:

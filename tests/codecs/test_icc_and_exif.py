@@ -42,6 +42,16 @@ def test_littlecms_profile_is_read_as_srgb():
     np.testing.assert_allclose(profile.table, [srgb_table()] * 3, atol=1e-4)
 
 
+@pytest.mark.parametrize("gamma", [1, 1000])
+def test_curves_are_clipped_to_what_profiles_may_say(gamma):
+    """Parametric type 2, (x + 1)^gamma, of a damaged file: beyond 1, and beyond what float32 holds."""
+    profile = build_icc("p3")
+    sound = profile[profile.index(b"para") :][:32]
+    broken = b"para" + struct.pack(">IHH4i", 0, 2, 0, *(round(v * 65536) for v in (gamma, 1, 1, 0)))
+    curves = read_icc(profile.replace(sound, broken.ljust(32, b"\0"))).table
+    np.testing.assert_array_equal(curves, 1)
+
+
 @pytest.mark.parametrize("cut", [0, 100, 130, 200, 400])
 def test_damaged_profiles_are_refused(cut):
     with pytest.raises(ImageReadError, match="ICC profile"):
