@@ -16,6 +16,7 @@ from .png_write import SIGNATURE
 logger = logging.getLogger(__name__)
 
 _MAX_PROFILE = 1 << 24
+_COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 
 
 class Chunk(NamedTuple):
@@ -49,18 +50,22 @@ def without_oversized(data: bytes) -> bytes:
     """The file without the compressed texts and profiles for whose size Pillow refuses the whole picture."""
     parts, kept = [], 0
     for chunk in _chunks(data):
-        inflater = zlib.decompressobj()
-        try:
-            inflater.decompress(_compressed(chunk), PngImagePlugin.MAX_TEXT_CHUNK)
-        except zlib.error:
-            continue
-        if inflater.unconsumed_tail:
+        if chunk.kind in _COMPRESSED and _is_oversized(_compressed(chunk)):
             parts.append(data[kept : chunk.start])
             kept = chunk.end
             if chunk.kind != b"iCCP":
-                name = chunk.body.split(b"\0")[0].decode("latin-1")
+                name = chunk.body.partition(b"\0")[0].decode("latin-1")
                 logger.warning("PNG: its text %r is too long and left out", name)
     return b"".join([*parts, data[kept:]]) if parts else data
+
+
+def _is_oversized(packed: bytes) -> bool:
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(packed, PngImagePlugin.MAX_TEXT_CHUNK)
+    except zlib.error:
+        return False
+    return bool(inflater.unconsumed_tail)
 
 
 def profile_in(chunks: dict[bytes, bytes]) -> bytes:
@@ -85,8 +90,6 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
 def _compressed(chunk: Chunk) -> bytes:
     """The deflated part of a text or profile; empty for what is not compressed."""
     rest = chunk.body.partition(b"\0")[2]
-    if chunk.kind in (b"zTXt", b"iCCP"):
+    if chunk.kind != b"iTXt":
         return rest[1:]
-    if chunk.kind == b"iTXt" and rest[:1] == b"\1":
-        return rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-    return b""
+    return rest[2:].partition(b"\0")[2].partition(b"\0")[2] if rest[:1] == b"\1" else b""
