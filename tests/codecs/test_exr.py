@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 
 import numpy as np
@@ -230,6 +231,14 @@ def test_unknown_primaries_are_converted():
     white = decode_exr(write({"RGB": np.ones((2, 2, 3), np.float32)}, {"chromaticities": ap0}))
     assert white.primaries == "bt2020"
     np.testing.assert_allclose(white.hdr, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("huge", [3e38, math.inf, math.nan])
+def test_primaries_without_measure_are_ignored(huge):
+    hdr = random_hdr()
+    picture = decode_exr(write({"RGB": hdr}, {"chromaticities": (huge, 0.33, -huge, 0.6, *XYZ[4:])}))
+    assert picture.primaries == "bt709"
+    np.testing.assert_array_equal(picture.hdr, hdr)
 
 
 XYZ = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)
