@@ -16,6 +16,7 @@ from .png_write import SIGNATURE
 logger = logging.getLogger(__name__)
 
 _MAX_PROFILE = 1 << 24
+_PIXELS = (b"IHDR", b"tRNS", b"IDAT", b"IEND")
 _COMPRESSED = (b"zTXt", b"iTXt", b"iCCP")
 
 
@@ -57,6 +58,13 @@ def without_oversized(data: bytes) -> bytes:
                 name = chunk.body.partition(b"\0")[0].decode("latin-1")
                 logger.warning("PNG: its text %r is too long and left out", name)
     return b"".join([*parts, data[kept:]]) if parts else data
+
+
+def pixels_alone(data: bytes) -> bytes:
+    """The file without what FFmpeg might stumble over, such as a damaged profile: its pixels and no more."""
+    return SIGNATURE + b"".join(
+        data[chunk.start : chunk.end] for chunk in _chunks(data) if chunk.kind in _PIXELS
+    )
 
 
 def _is_oversized(packed: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
 
 import numpy as np
@@ -13,10 +14,12 @@ from .chromaticities import rgb_to_xyz_of
 from .frames import full_range, opened, packed_pixels
 from .icc import IccProfile, adapted_to_d50, code_steps, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
-from .png_chunks import chunks_before_pixels, profile_in, without_oversized
+from .png_chunks import chunks_before_pixels, pixels_alone, profile_in, without_oversized
 from .profiles import picture_of_profile
 from .sdr_base import SDRBase, orient, read_base, use_known_primaries
 from .signal import picture_of
+
+logger = logging.getLogger(__name__)
 
 _SRGB_GAMMA = 0.45455
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -59,11 +62,18 @@ def _profile(chunks: dict[bytes, bytes]) -> bytes | IccProfile:
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000 or _SRGB_GAMMA
     near_srgb = abs(gamma - _SRGB_GAMMA) < 0.005
     curve = srgb_table(16) if near_srgb else code_steps() ** (1 / max(gamma, 0.01))
-    to_xyz = d50_matrix("bt709")
+    return profile_of(_to_xyz(chunks), np.stack([curve] * 3))
+
+
+def _to_xyz(chunks: dict[bytes, bytes]) -> np.ndarray:
+    """[3,3] linear RGB to XYZ relative to D50 by `cHRM`, or of BT.709 where it is missing or unusable."""
     if b"cHRM" in chunks:
         white, *primaries = np.array(struct.unpack_from(">8I", chunks[b"cHRM"])).reshape(4, 2) / 100_000
-        to_xyz = adapted_to_d50(rgb_to_xyz_of(np.concatenate([*primaries, white]).tolist()))
-    return profile_of(to_xyz, np.stack([curve] * 3))
+        try:
+            return adapted_to_d50(rgb_to_xyz_of(np.concatenate([*primaries, white]).tolist()))
+        except ImageReadError as error:
+            logger.info("%s; BT.709 is assumed", error)
+    return d50_matrix("bt709")
 
 
 def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ...]) -> HDRImage:
@@ -94,7 +104,7 @@ def _scale_transparency(image: Image.Image, chunks: dict[bytes, bytes]) -> None:
 
 def _deep_pixels(data: bytes) -> np.ndarray:
     """uint16 [H,W,3|4]; Pillow would drop the lower 8 bits."""
-    with opened(data, "png_pipe") as container:
+    with opened(pixels_alone(data), "png_pipe") as container:
         pixels = packed_pixels(next(container.decode(video=0)))
     grey = pixels.shape[2] < 3
     return np.concatenate([np.repeat(pixels[..., :1], 3, axis=-1), pixels[..., 1:]], -1) if grey else pixels

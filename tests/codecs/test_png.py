@@ -164,6 +164,17 @@ def with_chunks(chunks, *, deep: bool) -> bytes:
 
 
 @pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    "chunk", [(b"iCCP", b"x\0\0junk"), (b"cHRM", bytes(32)), (b"cHRM", b"\xff" * 32)], ids=str
+)
+def test_unusable_colour_chunks_count_as_absent(chunk, deep):
+    plain = decode_png(with_chunks([(b"tEXt", b"a\0b")], deep=deep))
+    picture = decode_png(with_chunks([chunk], deep=deep))
+    assert picture.primaries == "bt709"
+    np.testing.assert_allclose(picture.hdr, plain.hdr, atol=1e-6)
+
+
+@pytest.mark.parametrize("deep", [False, True])
 def test_texts_and_profiles_of_megabytes_do_not_stop_the_reader(deep):
     """Pillow takes no more than one megabyte of each, as a guard against bombs."""
     icc = build_icc("p3") + bytes(2_000_000)
