@@ -9,6 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from gm_core.codecs.avif import decode_avif
@@ -179,6 +180,17 @@ def test_a_damaged_exif_block_spoils_no_picture(damaged, suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (8, 4), (255, 255, 255)).save(path, exif=b"Exif\0\0" + damaged)
     np.testing.assert_allclose(read_image(path).sdr, np.ones((4, 8, 3)), atol=1 / 255)
+
+
+@pytest.mark.parametrize("size", [(5, 1), (1, 5), (1, 1)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_line_of_pixels_is_one_that_torch_takes(orientation, size):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGBA", size).save(file, "PNG", exif=exif)
+    picture = decode_png(file.getvalue())
+    for plane in (picture.hdr, picture.sdr, picture.alpha):
+        assert torch.from_numpy(plane).shape[:2] in (size, size[::-1])
 
 
 def test_many_entries_go_into_tags_that_take_text():
