@@ -12,12 +12,12 @@ import numpy as np
 from ..errors import ImageReadError, ImageWriteError
 from .avif_items import Grid, Items, clean_aperture, orientation, read_items
 from .avif_metadata import add_metadata
-from .frames import Tags, frame_codes, frame_picture, opened, tags_of
-from .image import HDRImage, check_hdr, check_size, reading
+from .frames import BT601, Tags, frame_codes, frame_picture, opened, tags_of
+from .image import HDRImage, check_hdr, check_size, divide_by_alpha, reading
 from .libraries import library
 from .profiles import picture_of_profile
 from .sdr_base import crop, turn
-from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, light_level, pq_codes
+from .signal import BT2020, BT2020_NCL, IDENTITY, PQ, UNSPECIFIED, light_level, pq_codes
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +89,15 @@ def decode_avif(data: bytes) -> HDRImage:
             logger.warning("an AVIF with a gain map: only its base picture is read")
         colours = items.colours(items.primary)
         frames, grid = _frames(data, items, items.primary)
-        tags = _stated(colours.get(b"nclx", b"")).or_else(tags_of(frames[0]))
+        tags = _with_matrix(_stated(colours.get(b"nclx", b"")).or_else(tags_of(frames[0])))
         codes = _joined([frame_codes(frame, tags, centred=True) for frame in frames], grid)
+        alpha = _alpha(data, items, codes.shape[:2])
+        if alpha is not None and items.is_premultiplied():
+            divide_by_alpha(codes, alpha)
+            np.minimum(codes, 1, out=codes)
         profile = colours.get(b"prof") or colours.get(b"rICC") or b""
         picture = picture_of_profile(codes, profile, primaries=tags.primaries, transfer=tags.transfer)
-        picture.alpha = _alpha(data, items, codes.shape[:2])
+        picture.alpha = alpha
         for box in items.properties.get(items.primary, []):
             turn(picture, orientation(box))
             if box.kind == b"clap":
@@ -108,7 +112,7 @@ def _first_frame(data: bytes) -> HDRImage:
         frame = next(container.decode(video=0), None)
         if frame is None:
             raise ImageReadError("no picture in the file")
-        picture = frame_picture(frame, centred=True)
+        picture = frame_picture(frame, _with_matrix(tags_of(frame)), centred=True)
         picture.metadata |= {"format": "avif", "bits": frame.format.components[0].bits}
         return picture
 
@@ -139,6 +143,12 @@ def _stated(nclx: bytes) -> Tags:
         return Tags()
     primaries, transfer, matrix = struct.unpack_from(">HHH", nclx)
     return Tags(primaries, transfer, matrix, 2 if nclx[6] & 0x80 else 1)
+
+
+def _with_matrix(tags: Tags) -> Tags:
+    """With BT.601 where no matrix is stated, as libavif and browsers have it; of a video in PQ or HLG,
+    players assume BT.2020."""
+    return tags._replace(matrix=BT601) if tags.matrix == UNSPECIFIED else tags
 
 
 def _joined(tiles: list[np.ndarray], grid: Grid | None) -> np.ndarray:

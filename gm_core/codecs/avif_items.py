@@ -55,6 +55,11 @@ class Items:
                 return source
         return None
 
+    def is_premultiplied(self) -> bool:
+        """Whether the primary picture's colours are multiplied by its transparency."""
+        alpha = self.alpha()
+        return any(link[:2] == (b"prem", self.primary) and alpha in link[2] for link in self.links)
+
     def grid(self, item: int) -> Grid | None:
         """How the item is put together from tiles; None where it is not.
 

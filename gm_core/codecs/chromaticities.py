@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 # Wide enough for every set in use; colours outside it stay as negative values.
 FALLBACK = "bt2020"
 _TOLERANCE = 0.002
+# Primaries that no eye can see lie beyond 1, but not far; of numbers without end a matrix is none.
+_LARGEST = 10.0
 
 
 def resolve_primaries(values: Sequence[float]) -> tuple[str, np.ndarray | None]:
@@ -41,7 +43,7 @@ def rgb_to_xyz_of(values: Sequence[float]) -> np.ndarray:
         ImageReadError: the eight numbers are no usable chromaticities.
     """
     points = np.asarray(values, np.float64)
-    if points.shape != (8,) or not np.isfinite(points).all() or abs(points[7]) < 1e-6:
+    if points.shape != (8,) or not (np.abs(points) <= _LARGEST).all() or abs(points[7]) < 1e-6:
         raise ImageReadError(f"the file's chromaticities {tuple(values)} are unusable")
     # Not divided by y, which is 0 for the X and Z of CIE XYZ.
     x, y = points.reshape(4, 2).T

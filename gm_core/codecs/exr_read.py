@@ -13,7 +13,7 @@ from ..color import PRIMARIES, linear_to_srgb, rgb_to_xyz
 from ..errors import ImageReadError
 from .chromaticities import convert, resolve_primaries, rgb_to_xyz_of
 from .exr_layers import GAIN_MAP_LAYER, SDR_LAYER
-from .image import HDRImage, check_ratio, check_size, reading
+from .image import HDRImage, check_ratio, check_size, divide_by_alpha, reading
 from .libraries import library
 
 _MAX_BYTES = 2**32
@@ -24,6 +24,8 @@ _MAX_TILE = 2**24
 _XYZ_D65 = "lin_ciexyzd65_"
 _ENCODED = ("srgb_", "srgbe_", "srgbx_", "g18_", "g22_", "g24_", "g26_", "pq_", "hlg_")
 _LAYERS = (SDR_LAYER, GAIN_MAP_LAYER)
+# What renderers call the picture among their layers; in Blender it is ViewLayer.Combined.
+_PICTURE_LAYERS = ("combined", "beauty", "rgba", "rgb")
 # X, Y, Z of a layer are normals or positions.
 _LAYER_COLOURS = (("R", "G", "B"), ("Y", "RY", "BY"))
 
@@ -34,8 +36,9 @@ Channels = Mapping[str, np.ndarray]
 def decode_exr(data: bytes) -> HDRImage:
     """The picture of an OpenEXR file, as large as its display window.
 
-    The first part with R, G, B (or X, Y, Z, or Y, RY, BY, or Y alone, or one layer of these) is the picture,
-    in that order. Layers or parts with the names of `exr_layers` become the SDR picture and the gain map.
+    The first part with R, G, B (or X, Y, Z, or Y, RY, BY, or Y alone, or one layer of these, first one that
+    is called combined, beauty or the like) is the picture, in that order. Layers or parts with the names of
+    `exr_layers` become the SDR picture and the gain map.
     Chromaticities that are none of `gm_core.color.PRIMARIES` are converted to BT.2020. NaN and infinite
     pixels are returned as they are. OpenEXR multiplies colours by alpha, which is undone where alpha is
     above 0; what shines without covering anything, at alpha 0, is kept. `metadata`: the string and number
@@ -88,8 +91,7 @@ def _picture(openexr: Any, parts: list[Any]) -> HDRImage:
     place = _placement(header)
     alpha = _alpha(channels, prefix, hdr.shape[:2])
     if alpha is not None:
-        cover = alpha[..., None]
-        np.divide(hdr, cover, out=hdr, where=cover > 0)
+        divide_by_alpha(hdr, alpha)
     picture = HDRImage(_place(hdr, place), metadata=_metadata(header, listings))
     picture.alpha = None if alpha is None else _place(alpha, place)
     _add_colour_space(picture, openexr, header, is_xyz=_is_xyz(channels, prefix))
@@ -106,13 +108,18 @@ def _find_colour(listings: Sequence[Channels]) -> tuple[int, str]:
     for wanted in _LAYER_COLOURS:
         for index, channels in enumerate(listings):
             prefixes = (name[: -len(wanted[0])] for name in channels if name.endswith(f".{wanted[0]}"))
-            for prefix in sorted(prefixes):
+            for prefix in sorted(prefixes, key=_layer_order):
                 if all(f"{prefix}{name}" in channels for name in wanted):
                     return index, prefix
     names = ", ".join(name for channels in listings for name in channels) or "none"
     raise ImageReadError(
         f"OpenEXR: no R, G, B or Y channels; the file has: {names[:300]}. Name its colours R, G, B"
     )
+
+
+def _layer_order(prefix: str) -> tuple[bool, str]:
+    """Layers that are called a picture before ambient occlusion and what else comes before them by name."""
+    return prefix.split(".")[-2].lower() not in _PICTURE_LAYERS, prefix
 
 
 def _colour(channels: Channels, prefix: str, header: Mapping[str, Any]) -> np.ndarray:

@@ -23,10 +23,12 @@ _LUMA = {
     7: (0.212, 0.087),
     9: (0.2627, 0.0593),
 }
-_BT601, _YCGCO = 6, 8
+BT601, _YCGCO = 6, 8
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 # Names of FFmpeg's demuxers, which are listed whole.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+# AV_DISPOSITION_ATTACHED_PIC.
+_COVER = 0x400
 _PLANAR = ("yuv4", "yuvj4", "gbr", "gray", "yuva4")
 
 
@@ -59,13 +61,24 @@ def opened(source: bytes | str, format_name: str | None = None) -> Iterator[Any]
     with av.open(file, format=format_name, options=allowed, metadata_errors="ignore") as container:
         if not container.streams.video:
             raise ImageReadError("no picture in the file")
-        context = container.streams.video[0].codec_context
+        context = picture_stream(container).codec_context
         if context is None:
             raise ImageReadError("its pictures are coded in a way that is not supported; convert it first")
         if not context.width or not context.height:
             raise ImageReadError("its pixels cannot be found; the file is truncated or damaged")
         check_size(context.width, context.height, source=container.format.name)
         yield container
+
+
+def picture_stream(container: Any) -> Any:
+    """The first stream of pictures that is no cover, which some tools put before the film."""
+    streams = container.streams.video
+    return next((stream for stream in streams if not _is_cover(stream)), streams[0])
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether the stream is one picture attached to others; old PyAV does not tell."""
+    return bool(getattr(getattr(stream, "disposition", None), "value", 0) & _COVER)
 
 
 def frame_picture(
@@ -144,7 +157,7 @@ def _full_chroma(plane: np.ndarray, bits: int, *, limited: bool) -> np.ndarray:
 def _from_ycc(y: np.ndarray, cb: np.ndarray, cr: np.ndarray, *, tags: Tags) -> np.ndarray:
     matrix = tags.matrix
     if matrix == UNSPECIFIED:
-        matrix = BT2020_NCL if tags.primaries == BT2020 or tags.transfer in (PQ, HLG) else _BT601
+        matrix = BT2020_NCL if tags.primaries == BT2020 or tags.transfer in (PQ, HLG) else BT601
     if matrix == _YCGCO:
         rest = y - cb
         rgb = rest + cr, y + cb, rest - cr

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 _START = b"\xff\xd8\xff"
 _HDRGM = b"http://ns.adobe.com/hdr-gain-map/"
+# What Adobe's and Apple's XMP of a gain map cannot do without. That of other pictures may be broken.
+_XMP_NAMES = (b"hdr-gain-map", b"hdrgm", b"HDRGainMap")
 _MAX_CANDIDATES = 64
 # Tools that edit the primary after the index was made leave offsets wrong by less than this.
 _SEARCH_BYTES = 4096
@@ -131,6 +133,8 @@ def _read_metadata(stream: jpeg.Jpeg, maker_note: bytes) -> GainMapMetadata | No
         except ImageReadError as error:
             problem = error
     for packet in stream.payloads(jpeg.APP1, jpeg.XMP):
+        if not any(name in packet for name in _XMP_NAMES):
+            continue
         xmp = Xmp(packet)
         metadata = xmp.hdrgm() or _apple(xmp, maker_note)
         if metadata is not None:

@@ -20,7 +20,7 @@ _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 @dataclass(frozen=True)
 class IccProfile:
-    """to_xyz: [3,3] linear RGB to XYZ relative to D50. curves: per channel [256], 8-bit code to linear.
+    """to_xyz: [3,3] linear RGB to XYZ relative to D50. curves: per channel [65536], 16-bit code to linear.
     primaries: the name of the set in `gm_core.color.PRIMARIES` that the matrix belongs to, or None."""
 
     to_xyz: np.ndarray
@@ -28,9 +28,14 @@ class IccProfile:
     primaries: str | None
 
     @property
+    def table(self) -> np.ndarray:
+        """Per channel [256]: linear light of the 8-bit codes."""
+        return self.curves[:, ::257]
+
+    @property
     def has_srgb_curve(self) -> bool:
         """Whether no 8-bit code tells its curves from the sRGB curve."""
-        encoded = linear_to_srgb(torch.from_numpy(self.curves)).numpy()
+        encoded = linear_to_srgb(torch.from_numpy(self.table)).numpy()
         return bool(np.abs(encoded - np.arange(256) / 255).max() < 0.5 / 255)
 
 
@@ -79,9 +84,10 @@ def read_icc(profile: bytes) -> IccProfile:
 
 
 def profile_of(to_xyz: np.ndarray, curves: np.ndarray) -> IccProfile:
-    """A matrix/TRC profile, by the name of its primaries where they have one."""
+    """A matrix/TRC profile, by the name of its primaries where they have one; its curves are clipped to 0 to
+    1, as ICC.1 asks."""
     near = (name for name in _NAMES if np.abs(to_xyz - d50_matrix(name)).max() < 0.004)
-    return IccProfile(to_xyz, curves.astype(np.float32), next(near, None))
+    return IccProfile(to_xyz, np.clip(curves, 0, 1).astype(np.float32), next(near, None))
 
 
 def adapted_to_d50(to_xyz: np.ndarray) -> np.ndarray:
@@ -103,9 +109,15 @@ def d50_matrix(primaries: str) -> np.ndarray:
     return _adaptation(primaries) @ rgb_to_xyz(primaries).numpy()
 
 
-def srgb_table() -> np.ndarray:
-    """[256] float32: linear light of the 8-bit sRGB codes."""
-    x = np.arange(256) / 255
+def code_steps() -> np.ndarray:
+    """[65536] the 16-bit codes as 0 to 1."""
+    return np.arange(1 << 16) / 65535
+
+
+def srgb_table(bits: int = 8) -> np.ndarray:
+    """[2^bits] float32: linear light of the sRGB codes."""
+    highest = (1 << bits) - 1
+    x = np.arange(highest + 1) / highest
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
@@ -157,8 +169,8 @@ def _read_xyz(tag: bytes) -> np.ndarray:
 
 
 def _read_curve(tag: bytes) -> np.ndarray:
-    """[256] linear values of the 8-bit codes."""
-    x = np.arange(256) / 255
+    """[65536] linear values of the 16-bit codes."""
+    x = code_steps()
     if tag[:4] == b"para":
         return _parametric(tag, x)
     (count,) = struct.unpack_from(">I", tag, 8)

@@ -112,6 +112,12 @@ def check_white(white_nits: float) -> None:
         raise ImageWriteError(f"white_nits is {white_nits}; expected more than 0 and at most 10000")
 
 
+def divide_by_alpha(colour: np.ndarray, alpha: np.ndarray) -> None:
+    """Undo, in place, that a colour [H,W,3] was multiplied by its alpha [H,W]; at alpha 0 it stays."""
+    cover = alpha[..., None]
+    np.divide(colour, cover, out=colour, where=cover > 0)
+
+
 def row_blocks(height: int, width: int, block_pixels: int = 1 << 18) -> Iterator[slice]:
     """Slices of whole rows with about `block_pixels` pixels each: temporaries stay in cache."""
     step = max(1, block_pixels // width)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..color import rgb_to_rgb
 from ..errors import ImageReadError, ImageWriteError
-from .image import HDRImage, check_hdr, check_size, reading
+from .image import HDRImage, check_hdr, check_size, divide_by_alpha, reading
 from .jxl_header import CODESTREAM, CONTAINER, Colour, read_header
 from .libraries import library
 from .signal import UNSPECIFIED, picture_of
@@ -53,10 +53,12 @@ def decode_jxl(data: bytes) -> HDRImage:
         if header.colour is None:
             raise ImageReadError(_PROFILE_ONLY)
         pixels = _samples(imagecodecs.jpegxl_decode(data, index=0), header.bits)
-        colour = pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
-        picture = _picture(np.ascontiguousarray(colour), header.colour)
-        if pixels.shape[2] in (2, 4):
-            picture.alpha = pixels[..., -1].copy()
+        colour = pixels[..., :3].copy() if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=-1)
+        alpha = pixels[..., -1].copy() if pixels.shape[2] in (2, 4) else None
+        if alpha is not None and header.premultiplied:
+            divide_by_alpha(colour, alpha)
+        picture = _picture(colour, header.colour)
+        picture.alpha = alpha
         picture.metadata["format"] = "jxl"
         return picture
 

@@ -34,11 +34,13 @@ class Colour(NamedTuple):
 
 
 class Header(NamedTuple):
-    """bits: of a sample, as the codestream states them. colour: None where only an ICC profile tells it."""
+    """bits: of a sample, as the codestream states them. premultiplied: whether the colours are multiplied by
+    alpha. colour: None where only an ICC profile tells it."""
 
     width: int
     height: int
     bits: int
+    premultiplied: bool
     colour: Colour | None
 
 
@@ -109,18 +111,20 @@ class _Bits:
         return ((value >> 1) ^ -(value & 1)) / 1e6
 
 
-def _metadata(bits: _Bits) -> tuple[int, Colour | None]:
-    """Bits of a sample and the colours."""
+def _metadata(bits: _Bits) -> tuple[int, bool, Colour | None]:
+    """Bits of a sample, whether it is multiplied by alpha, and the colours."""
     if bits.take(1):
-        return _DEFAULT_BITS, SRGB
+        return _DEFAULT_BITS, False, SRGB
     if bits.take(1):
         _skip_extra_fields(bits)
     depth = _bit_depth(bits)
     bits.take(1)
-    for _ in range(bits.choice((0, 0), (1, 0), (2, 4), (1, 12))):
-        _skip_extra_channel(bits)
+    count = bits.choice((0, 0), (1, 0), (2, 4), (1, 12))
+    alphas = [_alpha_association(bits) for _ in range(count)]
     bits.take(1)
-    return depth, SRGB if bits.take(1) else _colour(bits)
+    # The first alpha is the picture's.
+    premultiplied = next((alpha for alpha in alphas if alpha is not None), False)
+    return depth, premultiplied, SRGB if bits.take(1) else _colour(bits)
 
 
 def _colour(bits: _Bits) -> Colour | None:
@@ -171,16 +175,18 @@ def _bit_depth(bits: _Bits) -> int:
     return depth
 
 
-def _skip_extra_channel(bits: _Bits) -> None:
+def _alpha_association(bits: _Bits) -> bool | None:
+    """Whether colours are multiplied by the next extra channel; None where that is no alpha."""
     if bits.take(1):
-        return
+        return False
     kind = bits.enum()
     _bit_depth(bits)
     bits.choice((0, 0), (3, 0), (4, 0), (1, 3))
     bits.take(8 * bits.choice((0, 0), (0, 4), (16, 5), (48, 10)))
     if kind == _ALPHA:
-        bits.take(1)
-    elif kind == _SPOT:
+        return bool(bits.take(1))
+    if kind == _SPOT:
         bits.take(64)
     elif kind == _CFA:
         bits.choice((1, 0), (0, 2), (3, 4), (19, 8))
+    return None

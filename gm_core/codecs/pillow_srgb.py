@@ -48,7 +48,8 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    # A copy: of a single row or column NumPy calls a reversed view contiguous, which torch refuses.
+    return pixels.copy(order="C")
 
 
 def in_8_bits(image: Image.Image) -> Image.Image:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
 import struct
-import zlib
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -12,12 +12,14 @@ from PIL import Image, PngImagePlugin
 from ..errors import ImageReadError
 from .chromaticities import rgb_to_xyz_of
 from .frames import full_range, opened, packed_pixels
-from .icc import IccProfile, adapted_to_d50, d50_matrix, profile_of, srgb_table
+from .icc import IccProfile, adapted_to_d50, code_steps, d50_matrix, profile_of, srgb_table
 from .image import HDRImage, check_ratio, check_size, reading
-from .png_write import SIGNATURE
+from .png_chunks import chunks_before_pixels, pixels_alone, profile_in, without_oversized
 from .profiles import picture_of_profile
 from .sdr_base import SDRBase, orient, read_base, use_known_primaries
 from .signal import picture_of
+
+logger = logging.getLogger(__name__)
 
 _SRGB_GAMMA = 0.45455
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -34,17 +36,17 @@ def decode_png(data: bytes) -> HDRImage:
         ImageReadError: truncated, damaged, too large, or tagged with unsupported values.
     """
     with reading("PNG"):
-        chunks = _read_chunks(data)
+        chunks = chunks_before_pixels(data)
         width, height, depth, colour = struct.unpack_from(">IIBB", chunks[b"IHDR"])
         if colour not in _CHANNELS:
             raise ImageReadError(f"PNG: colour type {colour} does not exist")
         check_size(width, height, source="PNG")
         size = width * height * _CHANNELS[colour] * depth // 8
         check_ratio(size, len(data), _DEFLATE_RATIO, source="PNG")
-        image = PngImagePlugin.PngImageFile(io.BytesIO(data))
+        image = PngImagePlugin.PngImageFile(io.BytesIO(without_oversized(data)))
         cicp = tuple(chunks.get(b"cICP", b"")[:4])
         if depth == 16:
-            picture = _signal(_deep_pixels(data), _profile(image, chunks), cicp)
+            picture = _signal(_deep_pixels(data), _profile(chunks), cicp)
         else:
             picture = _shallow(image, chunks, cicp)
         picture.metadata |= {**image.text, "format": "png"} | ({"cicp": cicp} if cicp else {})
@@ -52,38 +54,26 @@ def decode_png(data: bytes) -> HDRImage:
         return picture
 
 
-def _read_chunks(data: bytes) -> dict[bytes, bytes]:
-    """The chunks before the pixels, by type; of several of one type the first."""
-    chunks: dict[bytes, bytes] = {}
-    position = len(SIGNATURE)
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IDAT":
-            break
-        body = data[position + 8 : position + 8 + length]
-        if data[position + 8 + length : position + 12 + length] != zlib.crc32(kind + body).to_bytes(4, "big"):
-            raise ImageReadError(f"PNG: chunk {kind!r} at byte {position} is truncated or damaged")
-        chunks.setdefault(kind, body)
-        position += 12 + length
-    if len(chunks.get(b"IHDR", b"")) != 13:
-        raise ImageReadError("PNG: no header chunk")
-    return chunks
-
-
-def _profile(image: Image.Image, chunks: dict[bytes, bytes]) -> bytes | IccProfile:
+def _profile(chunks: dict[bytes, bytes]) -> bytes | IccProfile:
     """The ICC profile, or what `gAMA` and `cHRM` say where neither it nor `sRGB` stands beside them."""
-    icc = image.info.get("icc_profile") or b""
+    icc = profile_in(chunks)
     if icc or b"sRGB" in chunks or not {b"gAMA", b"cHRM"} & chunks.keys():
         return icc
     gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / 100_000 or _SRGB_GAMMA
-    steps = np.arange(256) / 255
     near_srgb = abs(gamma - _SRGB_GAMMA) < 0.005
-    curve = srgb_table() if near_srgb else steps ** (1 / max(gamma, 0.01))
-    to_xyz = d50_matrix("bt709")
+    curve = srgb_table(16) if near_srgb else code_steps() ** (1 / max(gamma, 0.01))
+    return profile_of(_to_xyz(chunks), np.stack([curve] * 3))
+
+
+def _to_xyz(chunks: dict[bytes, bytes]) -> np.ndarray:
+    """[3,3] linear RGB to XYZ relative to D50 by `cHRM`, or of BT.709 where it is missing or unusable."""
     if b"cHRM" in chunks:
         white, *primaries = np.array(struct.unpack_from(">8I", chunks[b"cHRM"])).reshape(4, 2) / 100_000
-        to_xyz = adapted_to_d50(rgb_to_xyz_of(np.concatenate([*primaries, white]).tolist()))
-    return profile_of(to_xyz, np.stack([curve] * 3))
+        try:
+            return adapted_to_d50(rgb_to_xyz_of(np.concatenate([*primaries, white]).tolist()))
+        except ImageReadError as error:
+            logger.info("%s; BT.709 is assumed", error)
+    return d50_matrix("bt709")
 
 
 def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ...]) -> HDRImage:
@@ -95,7 +85,7 @@ def _shallow(image: Image.Image, chunks: dict[bytes, bytes], cicp: tuple[int, ..
     if cicp:
         pixels = np.asarray(image.convert("RGB"))
         return _signal(pixels if alpha is None else np.dstack([pixels, alpha]), b"", cicp)
-    profile = _profile(image, chunks)
+    profile = _profile(chunks)
     tagged = isinstance(profile, IccProfile)
     base = SDRBase(np.asarray(image.convert("RGB")), profile) if tagged else read_base(image, profile)
     picture = base.picture()
@@ -114,7 +104,7 @@ def _scale_transparency(image: Image.Image, chunks: dict[bytes, bytes]) -> None:
 
 def _deep_pixels(data: bytes) -> np.ndarray:
     """uint16 [H,W,3|4]; Pillow would drop the lower 8 bits."""
-    with opened(data, "png_pipe") as container:
+    with opened(pixels_alone(data), "png_pipe") as container:
         pixels = packed_pixels(next(container.decode(video=0)))
     grey = pixels.shape[2] < 3
     return np.concatenate([np.repeat(pixels[..., :1], 3, axis=-1), pixels[..., 1:]], -1) if grey else pixels

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from ..color import linear_to_srgb
-from .icc import IccProfile, read_cicp
+from .icc import IccProfile
 from .image import HDRImage
-from .sdr_base import known_profile, use_known_primaries
+from .sdr_base import hdr_signal, known_profile, use_known_primaries
 from .signal import HLG, PQ, UNSPECIFIED, picture_of
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ def picture_of_profile(
         ImageReadError: there is no profile and the tags are unusable.
     """
     if transfer not in (PQ, HLG):
-        stated = None if isinstance(profile, IccProfile) else read_cicp(profile)
-        if stated is not None and stated[1] in (PQ, HLG):
+        stated = None if isinstance(profile, IccProfile) else hdr_signal(profile)
+        if stated is not None:
             return picture_of(codes, primaries=stated[0], transfer=stated[1])
         found = profile if isinstance(profile, IccProfile) else known_profile(profile)
         if found is not None:
@@ -46,9 +46,9 @@ def picture_of_profile(
 
 def _by_curves(codes: np.ndarray, profile: IccProfile) -> HDRImage:
     hdr, sdr = np.empty(codes.shape, np.float32), codes.astype(np.float32)
-    steps = np.linspace(0, 1, 256)
     for channel, curve in enumerate(profile.curves):
-        hdr[..., channel] = np.interp(codes[..., channel], steps, curve)
+        nearest = np.rint(np.clip(codes[..., channel], 0, 1) * np.float32(65535)).astype(np.uint16)
+        hdr[..., channel] = curve[nearest]
     if not profile.has_srgb_curve:
         sdr = linear_to_srgb(torch.from_numpy(np.clip(hdr, 0, 1))).numpy()
     picture = HDRImage(hdr, sdr=sdr, primaries=profile.primaries or "bt709")

@@ -28,7 +28,8 @@ _MAX_HEADER = 1 << 16
 _BIAS = 136
 # A new-style line takes at least 8 bytes for 127 pixels; the old style may repeat a pixel 65536 times.
 _PIXELS_PER_BYTE, _PIXELS_PER_BYTE_OLD = 16, 4096
-# Radiance's own, which tools copy into the header of sRGB pictures.
+# Radiance's own, which tools copy into the header of sRGB pictures, with three digits or, as Radiance, four.
+_PRIMARIES_DIGITS = 0.0005
 _DEFAULT_PRIMARIES = [0.640, 0.330, 0.290, 0.600, 0.150, 0.060, 0.333, 0.333]
 # STDPRIMS in Radiance's src/common/color.h, of equal-energy white, between which and XYZ it converts.
 _STANDARD_PRIMARIES = [*_DEFAULT_PRIMARIES[:6], 1 / 3, 1 / 3]
@@ -148,7 +149,7 @@ def _add_colour_space(picture: HDRImage, header: Mapping[str, str]) -> None:
     if len(white) == 1 and 0 < white[0] <= 10000:
         picture.white_nits = white[0]
     chroma = _numbers(header.get("PRIMARIES", ""))
-    if len(chroma) == 8 and chroma != _DEFAULT_PRIMARIES:
+    if len(chroma) == 8 and not np.allclose(chroma, _DEFAULT_PRIMARIES, rtol=0, atol=_PRIMARIES_DIGITS):
         picture.primaries, matrix = resolve_primaries(chroma)
         if matrix is not None:
             picture.hdr = picture.hdr @ matrix.T

@@ -12,23 +12,29 @@ from PIL import Image
 from ..color import linear_to_srgb
 from ..errors import ImageReadError
 from .chromaticities import FALLBACK, convert
-from .icc import IccProfile, d50_matrix, read_icc, srgb_table
+from .icc import IccProfile, d50_matrix, read_cicp, read_icc, srgb_table
 from .image import HDRImage
 from .pillow_srgb import exif_orientation, upright, with_profile_applied
+from .signal import HLG, PQ, picture_of
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SDRBase:
-    """pixels: uint8 [H,W,3]. profile: its ICC profile, or None for sRGB."""
+    """pixels: uint8 [H,W,3]. profile: its ICC profile, or None for sRGB. signal: primaries and curve in
+    numbers of H.273 where the profile says that the pixels are PQ or HLG; then there is no SDR rendition."""
 
     pixels: np.ndarray
     profile: IccProfile | None
+    signal: tuple[int, int] | None = None
 
     def picture(self) -> HDRImage:
         """The pixels as linear light, and as SDR with the sRGB curve."""
-        linear = np.stack([srgb_table()] * 3) if self.profile is None else self.profile.curves
+        if self.signal is not None:
+            codes = self.pixels.astype(np.float32) / 255
+            return picture_of(codes, primaries=self.signal[0], transfer=self.signal[1])
+        linear = np.stack([srgb_table()] * 3) if self.profile is None else self.profile.table
         encoded = linear_to_srgb(torch.from_numpy(linear)).numpy()
         codes = np.arange(256, dtype=np.float32) / 255
         if np.abs(encoded - codes).max() < 0.5 / 255:
@@ -44,10 +50,20 @@ class SDRBase:
 def read_base(image: Image.Image, profile: bytes) -> SDRBase:
     """The picture with its profile. One whose profile matrix and curves cannot express, as for print, grey or
     of a scanner, is converted to sRGB."""
+    signal = hdr_signal(profile)
+    if signal is not None:
+        return SDRBase(np.asarray(image.convert("RGB")), None, signal)
     known = rgb_profile(profile)
     if known is None:
         image = with_profile_applied(image if image.mode in ("L", "CMYK") else image.convert("RGB"), profile)
     return SDRBase(np.asarray(image.convert("RGB")), known)
+
+
+def hdr_signal(profile: bytes) -> tuple[int, int] | None:
+    """Primaries and curve in numbers of H.273 of a profile that says PQ or HLG by number, which its matrix
+    and curves cannot express; else None."""
+    stated = read_cicp(profile)
+    return stated if stated is not None and stated[1] in (PQ, HLG) else None
 
 
 def rgb_profile(profile: bytes) -> IccProfile | None:

@@ -91,7 +91,8 @@ def picture_of(
     gamma: float | None = None,
     white_nits: float = 203.0,
 ) -> HDRImage:
-    """The picture of a full-range RGB signal [H,W,3] in [0,1], tagged with CICP numbers.
+    """The picture of a full-range RGB signal [H,W,3], tagged with CICP numbers. Floats may leave [0,1]: those
+    are colours outside the primaries, and highlights.
 
     Unspecified or SDR video curves are read with the sRGB curve, as browsers do, and give an SDR rendition
     too. PQ and HLG are scaled so that `white_nits` becomes 1.0; HLG through its reference display of 1000
@@ -112,8 +113,9 @@ def picture_of(
     for rows in row_blocks(*codes.shape[:2]):
         block = np.ascontiguousarray(codes[rows], np.float32)
         powered = gamma is not None
-        hdr[rows] = block ** np.float32(gamma) if powered else _linear(block, name, transfer, white_nits)
-    sdr = codes.astype(np.float32) if gamma is None and transfer in _SDR_CURVES else None
+        hdr[rows] = _power(block, gamma) if powered else _linear(block, name, transfer, white_nits)
+    is_sdr = gamma is None and transfer in _SDR_CURVES
+    sdr = np.clip(codes, 0, 1).astype(np.float32, copy=False) if is_sdr else None
     picture = HDRImage(hdr, sdr=sdr, primaries=name, white_nits=white_nits)
     if matrix is not None:
         convert(picture, matrix)
@@ -138,5 +140,10 @@ def _linear(codes: np.ndarray, primaries: str, transfer: int, white_nits: float)
         return (light / white_nits).numpy()
     if transfer in _POWERS:
         exponent, factor = _POWERS[transfer]
-        return codes ** np.float32(exponent) * np.float32(factor)
+        return _power(codes, exponent) * np.float32(factor)
     return srgb_to_linear(signal).numpy()
+
+
+def _power(codes: np.ndarray, exponent: float) -> np.ndarray:
+    """A power curve; negative values, of which there is no power, mirror it."""
+    return np.copysign(np.abs(codes) ** np.float32(exponent), codes)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import ImageReadError
-from .frames import Tags, frame_picture, opened, tags_of
+from .frames import Tags, frame_picture, opened, picture_stream, tags_of
 from .image import HDRImage, reading
 from .iso_boxes import is_cut
 from .sdr_base import turn
@@ -51,7 +51,7 @@ def describe_video(path: str | os.PathLike[str]) -> VideoInfo:
         ImageReadError: not a video, damaged, or too large.
     """
     with _reading(path) as container:
-        stream = container.streams.video[0]
+        stream = picture_stream(container)
         context = stream.codec_context
         fps = Fraction(stream.average_rate or stream.guessed_rate or 0)
         width, height, transfer = context.width, context.height, int(context.color_trc)
@@ -65,8 +65,9 @@ def _first_transfer(path: str | os.PathLike[str]) -> int:
     """The curve of the first frame. Broadcast HLG calls itself SDR in the stream's header, for old receivers,
     and HLG in each frame."""
     with _reading(path) as container:
-        stated = tags_of(container.streams.video[0].codec_context)
-        frame = next(container.decode(video=0), None)
+        stream = picture_stream(container)
+        stated = tags_of(stream.codec_context)
+        frame = next(container.decode(stream), None)
         return (stated if frame is None else tags_of(frame).or_else(stated)).transfer
 
 
@@ -98,8 +99,9 @@ def decode_frames(
     """
     with _reading(path) as container:
         # Some decoders forget what the container states once they have seen a frame that does not.
-        count, stated_tags = 0, tags_of(container.streams.video[0].codec_context)
-        for frame in container.decode(video=0):
+        stream = picture_stream(container)
+        count, stated_tags = 0, tags_of(stream.codec_context)
+        for frame in container.decode(stream):
             count += 1
             if count > start:
                 tags = _tags(frame, stated_tags)
@@ -109,7 +111,7 @@ def decode_frames(
                 yield picture
         # Trimmed videos store frames that are not shown: those before the first, and those that refer to
         # what was cut away. Fewer than stored are a damage only where the file ends too early.
-        stored = max(container.streams.video[0].frames, start + 1)
+        stored = max(stream.frames, start + 1)
         if count <= start or (count < stored and is_cut(path)):
             raise ImageReadError(f"ends after {count} of {stored} frames")
 

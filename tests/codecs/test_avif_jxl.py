@@ -139,15 +139,26 @@ def test_integer_jxl_of_any_depth_is_as_bright_as_it_was(bits, channels):
         np.testing.assert_allclose(picture.alpha, codes[..., 3] / full, atol=1e-6)
 
 
-def test_alpha_of_its_own_depth_is_scaled_with_the_colour():
-    """10 bits of colour beside alpha whose header, two bits of it changed here, says 12."""
-    codes = np.full((8, 8, 4), 512, np.uint16)
+def with_alpha_header(codes: np.ndarray, change: int) -> bytes:
+    """A file of 10 bits a channel; change: bits of its alpha's description to flip."""
     data = imagecodecs.jpegxl_encode(codes, lossless=True, bitspersample=10)
     ten = bits((0, 1), (0, 2), (0, 1), (1, 2))
     stream = int.from_bytes(data, "little")
     at = next(at for at in range(30, 60) if stream >> at & 0b111111 == ten)
-    deeper = (stream ^ 0b11 << at + 4).to_bytes(len(data), "little")
+    return (stream ^ change << at).to_bytes(len(data), "little")
+
+
+def test_alpha_of_its_own_depth_is_scaled_with_the_colour():
+    deeper = with_alpha_header(np.full((8, 8, 4), 512, np.uint16), 0b11 << 4)
     np.testing.assert_allclose(decode_jxl(deeper).alpha, 512 / 4095, atol=1 / 1023)
+
+
+def test_colours_of_a_jxl_multiplied_by_alpha_are_divided_by_it():
+    codes = np.full((8, 8, 4), (300, 200, 100, 400), np.uint16)
+    codes[0] = 0
+    picture = decode_jxl(with_alpha_header(codes, 1 << 10))
+    np.testing.assert_allclose(picture.hdr[1:], np.broadcast_to((0.75, 0.5, 0.25), (7, 8, 3)), rtol=1e-5)
+    assert not picture.hdr[0].any() and not picture.alpha[0].any()
 
 
 @pytest.mark.parametrize("channels", [3, 4])

@@ -12,11 +12,13 @@ from PIL import Image
 from gm_core.codecs.avif import decode_avif
 from gm_core.codecs.icc import build_icc
 from gm_core.codecs.iso_boxes import write_box
+from gm_core.codecs.priorities import ordinary_priority
 from gm_core.codecs.signal import HLG, PQ, pq_codes
 from gm_core.errors import ImageReadError
 from tests.codecs.raw_avif import grid_avif
 from tests.marks import writes_avif
 
+av = pytest.importorskip("av")
 imagecodecs = pytest.importorskip("imagecodecs")
 Y, X = np.mgrid[0:128, 0:192]
 PICTURE = np.stack([X / 191, Y / 127, (X + Y) / 318], axis=-1)
@@ -60,12 +62,43 @@ def test_a_profile_names_the_primaries(primaries):
     assert decode_avif(by_pillow(icc_profile=build_icc(primaries))).primaries == primaries
 
 
+def test_colours_multiplied_by_alpha_are_divided_by_it():
+    alpha = np.where(X < 150, 40 + X, 0)
+    image = Image.fromarray(np.dstack([PICTURE * 255, alpha]).astype(np.uint8), "RGBA")
+    file = io.BytesIO()
+    image.save(file, "AVIF", quality=100, subsampling="4:4:4", alpha_premultiplied=True)
+    picture, shown = decode_avif(file.getvalue()), np.asarray(Image.open(file)) / 255
+    np.testing.assert_allclose(picture.alpha, shown[..., 3], atol=1e-6)
+    covered = alpha > 0
+    np.testing.assert_allclose(picture.sdr[covered], shown[covered, :3], atol=8 / 255)
+
+
 @writes_avif
 def test_tags_of_the_container_count_before_those_of_the_picture():
     data = in_pq(PICTURE)
     as_hlg = data.replace(struct.pack(">4sHH", b"nclx", 9, PQ), struct.pack(">4sHH", b"nclx", 9, HLG))
     assert decode_avif(data).hdr.max() > 40
     assert decode_avif(as_hlg).hdr.max() == pytest.approx(1000 / 203, rel=0.01)
+
+
+def by_ffmpeg(y: int, cb: int, cr: int) -> bytes:
+    """One colour in 10 bits of limited range, tagged as BT.2020 and PQ, its matrix not stated."""
+    file, frame = io.BytesIO(), av.VideoFrame(64, 64, "yuv420p10le")
+    for plane, code in zip(frame.planes, (y, cb, cr), strict=True):
+        plane.update(np.full(plane.buffer_size // 2, code, "<u2"))
+    with av.open(file, "w", format="avif") as container, ordinary_priority():
+        stream = container.add_stream("libsvtav1", rate=1, options={"svtav1-params": "crf=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        stream.codec_context.color_primaries, stream.codec_context.color_trc = 9, 16
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def test_an_avif_without_a_matrix_reads_as_libavif_does():
+    data = by_ffmpeg(500, 400, 600)
+    codes = pq_codes(decode_avif(data).hdr, primaries="bt2020", white_nits=203)
+    np.testing.assert_allclose(codes, imagecodecs.avif_decode(data) / 1023, atol=2 / 1023)
 
 
 @writes_avif

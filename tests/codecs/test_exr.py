@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 
 import numpy as np
@@ -204,6 +205,16 @@ def test_reads_one_named_layer():
     np.testing.assert_array_equal(decode_exr(write(layer)).hdr, hdr)
 
 
+def test_of_many_layers_the_combined_one_is_the_picture():
+    """As Blender names them when it writes all its passes."""
+    hdr, layers = random_hdr(), {}
+    for name, light in (("AO", hdr * 0), ("Combined", hdr), ("DiffCol", hdr / 2)):
+        layers |= {
+            f"ViewLayer.{name}.{letter}": light[..., index].copy() for index, letter in enumerate("RGB")
+        }
+    np.testing.assert_array_equal(decode_exr(write(layers)).hdr, hdr)
+
+
 def test_reads_luminance_chroma():
     y, x = np.mgrid[0:20, 0:30] / 30
     hdr = np.stack([1 + x, 2 - y, 0.5 + x * y], -1)
@@ -220,6 +231,14 @@ def test_unknown_primaries_are_converted():
     white = decode_exr(write({"RGB": np.ones((2, 2, 3), np.float32)}, {"chromaticities": ap0}))
     assert white.primaries == "bt2020"
     np.testing.assert_allclose(white.hdr, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("huge", [3e38, math.inf, math.nan])
+def test_primaries_without_measure_are_ignored(huge):
+    hdr = random_hdr()
+    picture = decode_exr(write({"RGB": hdr}, {"chromaticities": (huge, 0.33, -huge, 0.6, *XYZ[4:])}))
+    assert picture.primaries == "bt709"
+    np.testing.assert_array_equal(picture.hdr, hdr)
 
 
 XYZ = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)

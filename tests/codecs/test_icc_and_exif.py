@@ -9,11 +9,13 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageCms
 
 from gm_core.codecs.avif import decode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
+from gm_core.codecs.formats import decode_image
 from gm_core.codecs.icc import build_icc, read_cicp, read_icc, srgb_table
 from gm_core.codecs.png import decode_png, encode_png16
 from gm_core.codecs.profiles import picture_of_profile
@@ -25,7 +27,7 @@ def test_profile_round_trip(primaries):
     profile = read_icc(build_icc(primaries))
     assert profile.primaries == primaries
     np.testing.assert_allclose(profile.to_xyz.sum(1), (0.9642, 1.0, 0.8249), atol=3e-5)
-    np.testing.assert_allclose(profile.curves, [srgb_table()] * 3, atol=2e-5)
+    np.testing.assert_allclose(profile.table, [srgb_table()] * 3, atol=2e-5)
 
 
 def test_littlecms_accepts_the_profile_as_srgb():
@@ -38,7 +40,17 @@ def test_littlecms_accepts_the_profile_as_srgb():
 def test_littlecms_profile_is_read_as_srgb():
     profile = read_icc(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     assert profile.primaries == "bt709"
-    np.testing.assert_allclose(profile.curves, [srgb_table()] * 3, atol=1e-4)
+    np.testing.assert_allclose(profile.table, [srgb_table()] * 3, atol=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [1, 1000])
+def test_curves_are_clipped_to_what_profiles_may_say(gamma):
+    """Parametric type 2, (x + 1)^gamma, of a damaged file: beyond 1, and beyond what float32 holds."""
+    profile = build_icc("p3")
+    sound = profile[profile.index(b"para") :][:32]
+    broken = b"para" + struct.pack(">IHH4i", 0, 2, 0, *(round(v * 65536) for v in (gamma, 1, 1, 0)))
+    curves = read_icc(profile.replace(sound, broken.ljust(32, b"\0"))).table
+    np.testing.assert_array_equal(curves, 1)
 
 
 @pytest.mark.parametrize("cut", [0, 100, 130, 200, 400])
@@ -121,10 +133,9 @@ def test_a_profile_that_cannot_be_applied_is_told(caplog):
     assert "its tags or sRGB count instead" in caplog.text
 
 
-def test_a_profile_may_state_pq_by_number():
-    """As ICC.1:2022 lets it: the matrix and curves of the profile are for old readers."""
+def pq_profile() -> bytes:
+    """That of BT.2020 with PQ by number, as ICC.1:2022 lets it: matrix and curves are for old readers."""
     named = build_icc("bt2020")
-    assert read_cicp(named) is None
     start, count = 132 + 12 * 10, struct.pack(">I", 11)
     moved = b"".join(
         named[at : at + 4]
@@ -134,9 +145,22 @@ def test_a_profile_may_state_pq_by_number():
     )
     tag = b"cicp" + bytes(4) + bytes((9, 16, 0, 1))
     entry = b"cicp" + struct.pack(">II", len(named) + 12, len(tag))
-    tagged = named[:128] + count + moved + entry + named[start:] + tag
-    assert read_cicp(tagged) == (9, 16)
-    picture = picture_of_profile(np.ones((1, 1, 3), np.float32), tagged)
+    return named[:128] + count + moved + entry + named[start:] + tag
+
+
+def test_a_profile_may_state_pq_by_number():
+    assert read_cicp(build_icc("bt2020")) is None
+    assert read_cicp(pq_profile()) == (9, 16)
+    picture = picture_of_profile(np.ones((1, 1, 3), np.float32), pq_profile())
+    np.testing.assert_allclose(picture.hdr, 10000 / 203, rtol=1e-4)
+
+
+@pytest.mark.parametrize("format_name", ["PNG", "JPEG", "WEBP"])
+def test_a_profile_states_pq_for_8_bits_too(format_name):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, format_name, quality=100, icc_profile=pq_profile())
+    picture = decode_image(file.getvalue())
+    assert picture.primaries == "bt2020" and picture.sdr is None
     np.testing.assert_allclose(picture.hdr, 10000 / 203, rtol=1e-4)
 
 
@@ -156,6 +180,17 @@ def test_a_damaged_exif_block_spoils_no_picture(damaged, suffix, tmp_path):
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (8, 4), (255, 255, 255)).save(path, exif=b"Exif\0\0" + damaged)
     np.testing.assert_allclose(read_image(path).sdr, np.ones((4, 8, 3)), atol=1 / 255)
+
+
+@pytest.mark.parametrize("size", [(5, 1), (1, 5), (1, 1)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_line_of_pixels_is_one_that_torch_takes(orientation, size):
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGBA", size).save(file, "PNG", exif=exif)
+    picture = decode_png(file.getvalue())
+    for plane in (picture.hdr, picture.sdr, picture.alpha):
+        assert torch.from_numpy(plane).shape[:2] in (size, size[::-1])
 
 
 def test_many_entries_go_into_tags_that_take_text():

@@ -165,6 +165,10 @@ def test_plain_jpeg_and_foreign_second_picture_are_sdr():
         np.testing.assert_array_equal(np.rint(read.sdr * 255), Image.open(io.BytesIO(picture(BASE))))
 
 
+def test_broken_xmp_of_a_second_picture_that_is_no_map_spoils_nothing():
+    assert decode_ultrahdr(with_index(picture(CODES, [xmp("<x:xmpmeta")]))).gain_map is None
+
+
 def test_gain_in_the_primaries_of_the_map():
     """Base BT.709, HDR BT.2020: the formula works in BT.2020, the result is given in the base's set."""
     metadata = GainMapMetadata((0.0,) * 3, (2.0,) * 3, use_base_primaries=False)

@@ -145,6 +145,13 @@ def test_a_stated_gamma_and_chromaticities_are_honoured(deep):
     np.testing.assert_array_equal(np.rint(srgb.sdr * full), codes)
 
 
+def test_a_stated_gamma_is_exact_in_dark_tones_of_16_bits():
+    """At code 300 of 65535 it was off by 7 % where the curve was told for 8-bit codes alone."""
+    codes = np.full((1, 400, 3), np.arange(400)[:, None], np.uint16)
+    data = encode_png16(codes, chunks=[(b"gAMA", struct.pack(">I", 55_556))])
+    np.testing.assert_allclose(decode_png(data).hdr, (codes / 65535) ** (1 / 0.55556), rtol=1e-5)
+
+
 def with_chunks(chunks, *, deep: bool) -> bytes:
     """CODES as a picture with these chunks, of 16 or of 8 bits."""
     data = encode_png16(CODES, chunks=chunks)
@@ -154,6 +161,32 @@ def with_chunks(chunks, *, deep: bool) -> bytes:
     Image.fromarray(CODES.astype(np.uint8)).save(buffer, "PNG")
     added = data[data.index(chunks[0][0]) - 4 : data.index(b"IDAT") - 4]
     return buffer.getvalue()[:33] + added + buffer.getvalue()[33:]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    "chunk", [(b"iCCP", b"x\0\0junk"), (b"cHRM", bytes(32)), (b"cHRM", b"\xff" * 32)], ids=str
+)
+def test_unusable_colour_chunks_count_as_absent(chunk, deep):
+    plain = decode_png(with_chunks([(b"tEXt", b"a\0b")], deep=deep))
+    picture = decode_png(with_chunks([chunk], deep=deep))
+    assert picture.primaries == "bt709"
+    np.testing.assert_allclose(picture.hdr, plain.hdr, atol=1e-6)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_texts_and_profiles_of_megabytes_do_not_stop_the_reader(deep):
+    """Pillow takes no more than one megabyte of each, as a guard against bombs."""
+    icc = build_icc("p3") + bytes(2_000_000)
+    chunks = [
+        (b"iCCP", b"P3\0\0" + zlib.compress(icc)),
+        (b"zTXt", b"long\0\0" + zlib.compress(bytes(2_000_000))),
+        (b"iTXt", b"longer\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
+        (b"tEXt", b"short\0text"),
+    ]
+    picture = decode_png(with_chunks(chunks, deep=deep))
+    assert picture.primaries == "p3"
+    assert picture.metadata["short"] == "text" and "long" not in picture.metadata
 
 
 def test_limited_range_is_stretched():

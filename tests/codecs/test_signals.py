@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gm_core.codecs.frames import Tags, frame_codes, frame_picture
-from gm_core.codecs.signal import HLG, LINEAR, PQ, picture_of, pq_codes
+from gm_core.codecs.signal import HLG, LINEAR, PQ, SRGB, picture_of, pq_codes
 from gm_core.codecs.video_read import decode_frames, describe_video
 from gm_core.errors import ImageReadError
 
@@ -47,6 +47,20 @@ def test_plain_powers_are_those_of_the_standard(transfer, light):
     grey = picture_of(np.full((1, 1, 3), 0.5, np.float32), primaries=12, transfer=transfer)
     assert grey.primaries == "p3"
     np.testing.assert_allclose(grey.hdr, light, atol=1e-4)
+
+
+@pytest.mark.parametrize("transfer", [4, 5, 8, 17])
+def test_powers_of_colours_outside_the_primaries_keep_their_sign(transfer):
+    """As float JPEG XL has them."""
+    codes = np.array([[[0.5, -0.5, 0]]], np.float32)
+    red, green, _ = picture_of(codes, primaries=12, transfer=transfer).hdr[0, 0]
+    assert green == -red < 0
+
+
+def test_what_an_sdr_curve_says_beyond_white_is_hdr_alone():
+    picture = picture_of(np.array([[[1.5, -0.1, 0.5]]], np.float32), primaries=1, transfer=SRGB)
+    np.testing.assert_array_equal(picture.sdr[0, 0], np.float32([1, 0, 0.5]))
+    assert picture.hdr[0, 0, 0] > 2 and picture.hdr[0, 0, 1] < 0
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])

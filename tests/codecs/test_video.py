@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gm_core.codecs.files import write_atomic
+from gm_core.codecs.iso_boxes import read_boxes, write_box
 from gm_core.codecs.pillow_srgb import upright
 from gm_core.codecs.signal import PQ, pq_codes
 from gm_core.codecs.video import encode_hdr10, to_yuv420
@@ -139,6 +141,32 @@ def test_frames_that_a_trimmed_video_does_not_show_are_left_out(video, tmp_path)
     assert all(np.array_equal(a.hdr, b.hdr) for a, b in zip(shown, whole[2:], strict=True))
     with pytest.raises(ImageReadError, match="ends after 2 of 4 frames"):
         list(decode_frames(path, start=2))
+
+
+def test_a_cover_before_the_film_is_not_taken_for_it(video, tmp_path):
+    cover, path = tmp_path / "cover.png", tmp_path / "covered.mp4"
+    Image.new("RGB", (40, 30)).save(cover)
+    run_ffmpeg(
+        *("-i", str(video[0]), "-i", str(cover)),
+        *"-map 0 -map 1 -c copy -disposition:v:1 attached_pic".split(),
+        str(path),
+    )
+    # Index entries in another order: texts and cover, then the film.
+    boxes = [
+        (kind, b"".join(write_box(*box) for box in sorted(read_boxes(rest), key=_film_last)))
+        if kind == b"moov"
+        else (kind, rest)
+        for kind, rest in read_boxes(path.read_bytes())
+    ]
+    path.write_bytes(b"".join(write_box(*box) for box in boxes))
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "png"
+    assert describe_video(path)[:3] == (192, 128, 4)
+    assert len(list(decode_frames(path))) == 4
+
+
+def _film_last(box) -> int:
+    return {b"mvhd": 0, b"udta": 1}.get(box.kind, 2)
 
 
 @pytest.mark.parametrize("taken", [0, 1])
