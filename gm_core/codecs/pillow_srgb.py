@@ -25,8 +25,17 @@ def to_srgb8(image: Image.Image) -> Image.Image:
     """
     image.load()  # which turns a TIFF already
     orientation, profile = exif_orientation(image), image.info.get("icc_profile") or b""
-    opaque = laid_over_white(with_profile_applied(in_8_bits(image), profile))
+    alpha, opaque = transparency(image), with_profile_applied(in_8_bits(image), profile)
+    if alpha is not None:
+        opaque = Image.composite(opaque, Image.new("RGB", opaque.size, "white"), alpha)
     return opaque if orientation == 1 else Image.fromarray(upright(np.asarray(opaque), orientation))
+
+
+def transparency(image: Image.Image) -> Image.Image | None:
+    """Alpha of an 8-bit picture in mode L, also of a palette or of one colour; None where all is opaque."""
+    if not image.has_transparency_data or image.mode.startswith("I"):
+        return None
+    return image.convert("RGBA").getchannel("A")
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -53,7 +62,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def in_8_bits(image: Image.Image) -> Image.Image:
-    """In mode L, RGB, RGBA or CMYK."""
+    """In mode L, RGB or CMYK, without transparency. Raises as `to_srgb8`."""
     if image.mode == "F":
         raise ImageReadError("holds floating-point pixels; SDR pictures of 8 or 16 bits are read")
     if image.mode.startswith("I"):
@@ -61,32 +70,25 @@ def in_8_bits(image: Image.Image) -> Image.Image:
         if values.max() > np.iinfo(np.uint16).max:
             raise ImageReadError("holds 32-bit pixels; SDR pictures of 8 or 16 bits are read")
         image = Image.fromarray((np.maximum(values, 0) / ONE_16_BIT_CODE + 0.5).astype(np.uint8))
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+    if image.mode in ("1", "L", "LA"):
+        return image.convert("L")
+    # Of palettes with transparency Pillow asks for RGBA first.
+    return image if image.mode in ("RGB", "CMYK") else image.convert("RGBA").convert("RGB")
 
 
 def with_profile_applied(image: Image.Image, profile: bytes) -> Image.Image:
-    """In sRGB, mode RGB or RGBA, from the colours of an ICC profile; no profile, or one that is damaged or of
-    another kind of picture, changes nothing, as in browsers.
+    """A picture of mode L, RGB or CMYK as RGB in sRGB, from the colours of an ICC profile; no profile, or one
+    that is damaged or of another kind of picture, changes nothing, as in browsers.
     """
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
     if not profile:
-        return image.convert(mode)
+        return image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image.convert(mode)
+            return image.convert("RGB")
         target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
-        converted = ImageCms.profileToProfile(image, source, target, intent, outputMode=mode)
+        converted = ImageCms.profileToProfile(image, source, target, intent, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ImportError, ValueError) as error:
         logger.warning("its colour profile cannot be applied (%s); sRGB is assumed", error)
-        return image.convert(mode)
-    return converted or image.convert(mode)
-
-
-def laid_over_white(image: Image.Image) -> Image.Image:
-    """In mode RGB."""
-    if image.mode != "RGBA":
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        return image.convert("RGB")
+    return converted or image.convert("RGB")

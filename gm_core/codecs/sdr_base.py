@@ -14,7 +14,7 @@ from ..errors import ImageReadError
 from .chromaticities import FALLBACK, convert
 from .icc import IccProfile, d50_matrix, read_cicp, read_icc, srgb_table
 from .image import HDRImage
-from .pillow_srgb import exif_orientation, upright, with_profile_applied
+from .pillow_srgb import exif_orientation, in_8_bits, upright, with_profile_applied
 from .signal import HLG, PQ, picture_of
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def read_base(image: Image.Image, profile: bytes) -> SDRBase:
         return SDRBase(np.asarray(image.convert("RGB")), None, signal)
     known = rgb_profile(profile)
     if known is None:
-        image = with_profile_applied(image if image.mode in ("L", "CMYK") else image.convert("RGB"), profile)
+        image = with_profile_applied(in_8_bits(image), profile)
     return SDRBase(np.asarray(image.convert("RGB")), known)
 
 

@@ -48,8 +48,9 @@ def test_unusual_pictures_become_rgb(data: bytes) -> None:
 
 
 def test_16_bit_grey_keeps_its_brightness() -> None:
-    data = encoded(Image.fromarray(np.full((8, 8), 128 * 257, np.uint16)), "PNG")
-    assert decode_sdr(data).getpixel((3, 3)) == (128, 128, 128)
+    levels = np.linspace(0, 65535, 10 * 10).reshape(10, 10).astype(np.uint16)
+    found = np.asarray(decode_sdr(encoded(Image.fromarray(levels), "PNG")), np.float64)
+    assert np.abs(found - levels[..., None] / 257).max() <= 0.5
 
 
 def test_transparency_lies_over_white() -> None:
@@ -83,6 +84,21 @@ def test_a_wide_gamut_profile_is_converted(mode: str) -> None:
     linear = srgb_to_linear(torch.tensor(colour).view(1, 3, 1, 1) / 255)
     expected = linear_to_srgb(convert_primaries(linear, "p3", "bt709")).flatten().numpy() * 255
     assert np.abs(found - expected).max() <= 1.5 and np.abs(found - colour).max() > 5
+
+
+def linear_grey() -> bytes:
+    """A grey profile whose curve is about a straight line."""
+    data = bytearray(build_icc("bt709").replace(b"rTRC", b"kTRC", 1))
+    data[16:20] = b"GRAY"
+    gamma = data.index(b"para") + 12
+    data[gamma : gamma + 4] = (1 << 16).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_a_grey_profile_is_converted_with_and_without_transparency() -> None:
+    pictures = [Image.new("L", (8, 8), 60), Image.new("LA", (8, 8), (60, 255))]
+    found = [decode_sdr(encoded(picture, "PNG", icc_profile=linear_grey())) for picture in pictures]
+    assert found[0].getpixel((1, 1)) == found[1].getpixel((1, 1)) and found[0].getpixel((1, 1))[0] > 100
 
 
 def test_a_damaged_profile_says_nothing() -> None:
