@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 from ..errors import ImageReadError
+from .icc import read_icc
 
 logger = logging.getLogger(__name__)
 ONE_16_BIT_CODE = 257
@@ -80,15 +81,22 @@ def with_profile_applied(image: Image.Image, profile: bytes) -> Image.Image:
     """A picture of mode L, RGB or CMYK as RGB in sRGB, from the colours of an ICC profile; no profile, or one
     that is damaged or of another kind of picture, changes nothing, as in browsers.
     """
-    if not profile:
+    if not profile or is_srgb(profile):
         return image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith("sRGB"):
-            return image.convert("RGB")
         target, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC
         converted = ImageCms.profileToProfile(image, source, target, intent, outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ImportError, ValueError) as error:
         logger.warning("its colour profile cannot be applied (%s); sRGB is assumed", error)
         return image.convert("RGB")
     return converted or image.convert("RGB")
+
+
+def is_srgb(profile: bytes) -> bool:
+    """By matrix and curve, not by name: linear profiles are called sRGB, too."""
+    try:
+        known = read_icc(profile)
+    except ImageReadError:
+        return False
+    return known.primaries == "bt709" and known.has_srgb_curve
