@@ -94,7 +94,7 @@ def sample_gain_map(
         condition: [B,4,h,w] clean SDR latent in model space.
         noise: [B,4,h,w] of unit variance.
         scheduler: fresh scheduler; it is advanced.
-        seed: of the noise that ancestral schedulers add.
+        seed: of the noise that ancestral schedulers add, the one that `noise` was drawn with.
     """
     branch = _Branch(scheduler, noise, steps, seed)
     for t in branch.timesteps:
@@ -141,6 +141,8 @@ class _Branch:
         self.scheduler = scheduler
         self.latent = noise * scheduler.init_noise_sigma
         self.generator = torch.Generator().manual_seed(seed)
+        # As in diffusers' pipelines the steps' noise follows the start's; drawn anew it would be the start's.
+        torch.randn(noise.shape, generator=self.generator)
         takes_generator = "generator" in scheduler.step.__code__.co_varnames
         self.extra = {"generator": self.generator} if takes_generator else {}
 

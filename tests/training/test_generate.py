@@ -31,6 +31,7 @@ from training.generate import (
     convert_picture,
     find_pictures,
     merged,
+    start_noise,
     working_side,
 )
 from training.gm_unet import save_gm_unet, widen
@@ -116,6 +117,18 @@ def test_every_scheduler_runs_both_loops(name: str) -> None:
     pair = sample_dual(sdr, gm, latents(3), make_scheduler(name, ALPHAS, "eps"), 5)
     single = sample_gain_map(gm, latents(1), latents(2), make_scheduler(name, ALPHAS, "v"), 5)
     assert all(torch.isfinite(latent).all() for latent in (*pair, single))
+
+
+def test_one_generator_gives_the_start_and_then_the_noise_of_each_step() -> None:
+    network, condition, random = linear_network(0, 8), latents(1, 1), torch.Generator().manual_seed(5)
+    expected = start_noise(condition, 5)
+    scheduler = make_scheduler("ddpm", ALPHAS, "eps")
+    found = sample_gain_map(network, condition, expected, scheduler, 5, seed=5)
+    torch.randn(condition.shape, generator=random)  # the start
+    for t in scheduler.timesteps:
+        prediction = network(torch.cat([condition, expected], dim=1), t)
+        expected = scheduler.step(prediction, t, expected, generator=random).prev_sample
+    assert torch.equal(found, expected)
 
 
 def test_a_scheduler_file_must_name_a_scheduler(tmp_path: Path) -> None:
