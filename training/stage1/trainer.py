@@ -65,6 +65,7 @@ class Stage1Task:
         rule = CropRule(config.seed, config.center_crop, config.random_flip)
         self.dataset = SampleDataset(table, functools.partial(load_photo, rule))
         self.validation = Stage1Validation(config) if accelerator.is_main_process else None
+        self.figures: dict[str, float] = {}
 
     def prepare(self, total_steps: int) -> None:
         """Place the networks and create their optimisers."""
@@ -90,9 +91,13 @@ class Stage1Task:
         self.critic = self.accelerator.prepare_model(loss)
 
     def update(self, step: int, batches: Sequence[list[Loaded[Photo]]]) -> dict[str, float]:
-        """One step of the generator, of the discriminator, or of both."""
+        """One step of the generator, of the discriminator, or of both.
+
+        Where they take turns, the figures of the step before go with it: every other line of the log, or all
+        of them, would know of one network only.
+        """
         playing = self.discriminator is not None and step >= self.config.discr_start_step
-        alternate = self.config.alternate_updates
+        alternate = self.config.alternate_updates and playing
         generate, criticise = not alternate or step % 2 == 0, playing and (not alternate or step % 2 == 1)
         values: dict[str, float] = {}
         for position, batch in enumerate(batches):
@@ -106,7 +111,9 @@ class Stage1Task:
             critic = self.critic_optimisation.apply(step)
             applied["skipped"] = max(applied["skipped"], critic["skipped"])
             applied["discr_grad_norm"] = critic["grad_norm"]
-        return {**values, **applied}
+        values |= applied
+        before, self.figures = self.figures, values
+        return before | values if alternate else dict(values)
 
     def _backward(
         self,
