@@ -39,6 +39,8 @@ class Stage1Task:
     def __init__(self, config: Stage1Config, accelerator: Accelerator) -> None:
         self.config = config
         self.accelerator = accelerator
+        # Now, not with the first checkpoint: what no adapter can state is refused before it is trained.
+        self.info = GainMapModelInfo(spec=config.spec, coding=config.coding)
         vae = install_adapter(load_vae(config.pretrained_model_name_or_path), config.lora_rank)
         if config.gradient_checkpointing:
             vae.enable_gradient_checkpointing()
@@ -204,10 +206,9 @@ class Stage1Task:
 
     def save(self, folder: Path) -> None:
         """Adapter, its average, discriminator, optimisers."""
-        info = GainMapModelInfo(spec=self.config.spec, coding=self.config.coding)
-        save_adapter(self.optimisation.parameters, folder / "vae_adapter", info)
+        save_adapter(self.optimisation.parameters, folder / "vae_adapter", self.info)
         if self.optimisation.ema is not None:
-            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema", info)
+            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema", self.info)
         self.optimisation.save(folder, "optimiser")
         if self.discriminator is not None:
             weights = {
