@@ -321,6 +321,8 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "._a.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "album.jpg").mkdir()
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails" / "b.png").write_bytes(b"")
     assert [name for name, _ in find_pictures(tmp_path)] == ["a"]
 
 
