@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.exposure import ExposureChange, adjust_exposure, draw_exposure
@@ -28,6 +28,7 @@ from training.stage1.discriminator import Discriminator, DiscriminatorLoss
 from training.stage1.losses import PerceptualLoss, adaptive_weight, reconstruction_loss, supervised_loss
 from training.stage1.model import Explained, Stage1Model
 from training.stage1.validation import Stage1Validation
+from training.tensor_files import save_tensors
 from training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ class Stage1Task:
                 name: value.cpu().contiguous() for name, value in self.discriminator.state_dict().items()
             }
             (folder / "discriminator").mkdir()
-            save_file(weights, folder / "discriminator" / "diffusion_pytorch_model.safetensors")
+            save_tensors(weights, folder / "discriminator" / "diffusion_pytorch_model.safetensors")
             self.critic_optimisation.save(folder, "discr_optimiser")
 
     def load(self, folder: Path) -> None:
