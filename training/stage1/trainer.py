@@ -170,7 +170,10 @@ class Stage1Task:
         if known and config.supervised_weight > 0:
             truth = torch.stack([photos[index].hdr for index in known]).to(target)  # type: ignore[misc]
             truth = truth.clamp(max=config.qmax + 1)
-            terms["supervised_loss"] = supervised_loss(explained.hdr[known], truth, config.spec.offset)
+            # Every picture counts as one of its batch, or small micro-batches would weigh the term otherwise.
+            share = len(known) / len(photos)
+            error = supervised_loss(explained.hdr[known], truth, config.spec.offset)
+            terms["supervised_loss"] = share * error
             total = total + config.supervised_weight * terms["supervised_loss"]
         if playing:
             terms["adversarial_loss"] = self._adversarial(explained.sdr)
