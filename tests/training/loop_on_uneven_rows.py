@@ -15,6 +15,7 @@ from training.data.rows import Reject
 from training.data.samples import Loaded
 from training.errors import DatasetError
 from training.loop import TrainingLoop
+from training.session import leave
 from training.trackers import JsonLines, Trackers
 
 STEPS = 3
@@ -73,7 +74,7 @@ def main(work: str) -> None:
         "ends": outcome(accelerator, folder, 1.0, ends=True),
     }
     (folder / f"process-{accelerator.process_index}.json").write_text(json.dumps(said))
-    accelerator.end_training()
+    leave(accelerator)
 
 
 if __name__ == "__main__":
