@@ -121,7 +121,8 @@ def encode_gain_map(coded: NDArray[np.float32], bits: int = 16) -> bytes:
 def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8))
+        codes = np.rint(np.asarray(picture, np.float32) / 257)
+        picture = Image.fromarray(codes.clip(0, 255).astype(np.uint8))
     if picture.mode in ("P", "PA", "LA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
     if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
