@@ -53,6 +53,7 @@ SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
 }
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+PREDICTIONS = {name: prediction for prediction, name in PREDICTION_NAMES.items()}
 
 # (scaled input, timestep [B]) -> prediction [B,4,h,w]; the input of a gain-map network is `gm_unet_input`'s.
 Network = Callable[[Tensor, Tensor], Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 
 from gm_core.codecs.exr import decode_exr
@@ -268,6 +270,31 @@ def test_it_is_the_reference_sampler_around_the_real_networks(
 
     latent = reference_single(Denoiser(network), encode_picture(models.vae, sdr), noise, node_sigmas(4))
     assert (decode_latent(models.vae, latent)[0] - found.gain_map).abs().max() < 1e-4
+
+
+def test_text_to_hdr_heeds_what_the_base_model_predicts(
+    configure: Any, base: Path, gm_folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(base, tmp_path / "base")
+    DDPMScheduler.from_pretrained(base / "scheduler", prediction_type="v_prediction").save_pretrained(
+        model / "scheduler"
+    )
+    config = configure(
+        "generate", pretrained_model_name_or_path=model, unet_ckpt=gm_folder, validation_prompts=["a lamp"]
+    )
+    models = GainMapDiffusion(config, with_text=True)
+    found = models.from_text("a lamp", "", 64, Settings(4, "euler", None, 1.0, seed=11))[0]
+    assert models.captions is not None and models.sdr_unet is not None
+    context, unet = models.captions(["a lamp"], models.device), models.sdr_unet
+
+    @torch.no_grad()
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return unet(x, t, encoder_hidden_states=context).sample
+
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(11))
+    gm = Denoiser(lambda x, t: x[:, 4:])
+    expected = reference_dual(Denoiser(network, "v"), gm, noise, node_sigmas(4))[0]
+    assert (found - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("wanted, own, side", [(None, 64, 64), (None, 0, 70), (0, 64, 0), (32, 64, 32)])
