@@ -23,7 +23,7 @@ BAD = [Reject("key", "missing_file", "")] * 99
 
 
 class Idle:
-    """Trains nothing; the second process has a term that the first one lacks."""
+    """Trains nothing; the second process has a term that the first one lacks, and where it is 0."""
 
     def __init__(self, rank: int) -> None:
         self.values = {"loss": 1.0 + rank} | ({"supervised_loss": 5.0} if rank else {})

@@ -132,7 +132,7 @@ def test_unusable_rows_are_judged_over_all_processes_and_stop_all_of_them(tmp_pa
     assert "another process" in first["ends"] and second["ends"] == "64 rows in a row are unusable"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[:3]]
     assert [line["rejected"] for line in lines] == [99, 198, 297]
-    assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 5.0
+    assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 2.5
 
 
 @pytest.mark.parametrize("command", ["stage1", "stage2"])
