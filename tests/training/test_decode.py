@@ -77,6 +77,21 @@ def test_a_wide_gamut_profile_is_converted(mode: str) -> None:
     assert np.abs(found - expected).max() <= 1.5 and np.abs(found - colour).max() > 5
 
 
+def linear_grey() -> bytes:
+    """A grey profile whose curve is about a straight line."""
+    data = bytearray(build_icc("bt709").replace(b"rTRC", b"kTRC", 1))
+    data[16:20] = b"GRAY"
+    gamma = data.index(b"para") + 12
+    data[gamma : gamma + 4] = (1 << 16).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_a_grey_profile_is_converted_with_and_without_transparency() -> None:
+    pictures = [Image.new("L", (8, 8), 60), Image.new("LA", (8, 8), (60, 255))]
+    found = [decode_sdr(encoded(picture, "PNG", icc_profile=linear_grey())) for picture in pictures]
+    assert found[0].getpixel((1, 1)) == found[1].getpixel((1, 1)) and found[0].getpixel((1, 1))[0] > 100
+
+
 def test_a_damaged_profile_says_nothing() -> None:
     plain = decode_sdr(encoded(PHOTO, "PNG"))
     broken = decode_sdr(encoded(PHOTO, "PNG", icc_profile=build_icc("p3")[:60]))

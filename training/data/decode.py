@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,21 +121,28 @@ def encode_gain_map(coded: NDArray[np.float32], bits: int = 16) -> bytes:
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
+    grey = picture.mode in ("L", "LA")
     if picture.mode.startswith("I"):
         codes = np.rint(np.asarray(picture, np.float32) / 257)
         picture = Image.fromarray(codes.clip(0, 255).astype(np.uint8))
     if picture.mode in ("P", "PA", "LA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
     if profile and picture.mode in ("RGB", "RGBA", "CMYK", "L"):
-        picture = _from_profile(picture, profile)
+        picture = _from_profile(picture, profile, grey)
     if picture.mode == "RGBA":
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return picture.convert("RGB")
 
 
-def _from_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+def _from_profile(picture: Image.Image, profile: bytes, grey: bool) -> Image.Image:
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        stated: Any = source.profile
+        if grey and alpha is not None and stated.xcolor_space.strip() == "GRAY":
+            opaque = _from_profile(picture.getchannel("R"), profile, grey).convert("RGB")
+            opaque.putalpha(alpha)
+            return opaque
         mode = "RGBA" if picture.mode == "RGBA" else "RGB"
         converted = ImageCms.profileToProfile(
             picture, source, ImageCms.createProfile("sRGB"), outputMode=mode
