@@ -159,10 +159,14 @@ class _Branch:
         kind = self.scheduler.config.prediction_type
         if kind == "sample":
             return prediction
-        x_t = self.scaled(t)
-        levels = torch.full((len(x_t),), int(t.round()), device=x_t.device)
+        x_t, level, alphas = self.scaled(t), int(t.round()), self.scheduler.alphas_cumprod
+        if isinstance(self.scheduler, EulerDiscreteScheduler):
+            # Its noise levels may lie between those of the timesteps.
+            sigma = self.scheduler.sigmas[self.scheduler.step_index]
+            level, alphas = 0, 1 / (sigma.square().view(1) + 1)
+        levels = torch.full((len(x_t),), level, device=x_t.device)
         formula = x0_from_eps if kind == "epsilon" else x0_from_v
-        return formula(x_t, prediction, levels, self.scheduler.alphas_cumprod)
+        return formula(x_t, prediction, levels, alphas)
 
     def advance(self, prediction: Tensor, t: Tensor) -> None:
         self.latent = self.scheduler.step(prediction, t, self.latent, **self.extra).prev_sample
