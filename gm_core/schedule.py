@@ -52,9 +52,11 @@ def sampling_timesteps(steps: int, spacing: Spacing = "leading") -> Tensor:
     if spacing == "leading":
         return (torch.arange(steps) * (1000 // steps) + 1).flip(0)
     if spacing == "linspace":
-        return torch.linspace(0, 999, steps + 1, dtype=torch.float64).round().long().flip(0)[:-1]
+        # As numpy counts; torch.linspace makes a round 499.5 of its 499.49999, and so another timestep.
+        return (torch.arange(1, steps + 1, dtype=torch.float64) * (999 / steps)).round().long().flip(0)
     if spacing == "trailing":
-        return (1000 - torch.arange(steps, dtype=torch.float64) * (1000 / steps)).round().long() - 1
+        step = 1000 - (1000 - 1000 / steps)  # numpy's range takes the difference of its first two
+        return (1000 - torch.arange(steps, dtype=torch.float64) * step).round().long() - 1
     raise GainMapError(f"spacing is {spacing!r}; expected leading, linspace or trailing")
 
 

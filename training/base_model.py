@@ -29,7 +29,8 @@ def load_text(model: str) -> tuple[Any, Any]:
     from transformers import CLIPTextModel, CLIPTokenizer
 
     tokenizer = _load(CLIPTokenizer, model, "tokenizer")
-    return tokenizer, frozen(_load(CLIPTextModel, model, "text_encoder"))
+    # transformers keeps the file's dtype, diffusers does not.
+    return tokenizer, frozen(_load(CLIPTextModel, model, "text_encoder").float())
 
 
 def load_scheduler(model: str) -> DDPMScheduler:

@@ -90,7 +90,8 @@ def export_vae(config: ExportConfig, output: Path) -> list[Path]:
     lora = adapter | alphas(adapter, stated_scale(file))
     lora_described = {**modelspec(config, lora, "gain-map-vae/lora", None), **meaning}
     save_whole(lora, output / "gm_vae_lora.safetensors", lora_described)
-    merged.save_pretrained(output / "vae")
+    merged.save_config(output / "vae")
+    save_whole(cast(merged.state_dict(), torch.float32), output / "vae" / WEIGHTS, {"format": "pt"})
     return [output / "gm_vae.safetensors", output / "gm_vae_lora.safetensors"]
 
 

@@ -24,7 +24,7 @@ from training.gm_unet import load_gm_unet
 from training.outputs import Result, write_result
 from training.pictures import decode_latent, encode_picture, from_image
 from training.processes import is_first, own_device, own_share
-from training.sampling import make_scheduler, sample_dual, sample_gain_map
+from training.sampling import PREDICTIONS, make_scheduler, sample_dual, sample_gain_map
 from training.stage2.text import CaptionEncoder, ConstantContext
 from training.stage2.validation import read_prompts
 
@@ -65,7 +65,9 @@ class GainMapDiffusion:
         self.sdr_unet = base_unet.eval().to(self.device, self.dtype) if with_text else None
         vae: Any = load_vae(model)
         self.vae = vae.to(self.device)
-        self.alphas: Tensor = load_scheduler(model).alphas_cumprod
+        schedule = load_scheduler(model)
+        self.alphas: Tensor = schedule.alphas_cumprod
+        self.base_prediction = stated_prediction(schedule, model)
         self.captions: CaptionEncoder | ConstantContext | None = None
         if with_text or self.stored_context is None:
             tokenizer, encoder = load_text(model)
@@ -99,7 +101,7 @@ class GainMapDiffusion:
             guided,
             self._network(self.gm_unet, self.context(prompt)),
             start_noise(like, settings.seed),
-            self._scheduler(settings, "eps"),
+            self._scheduler(settings, self.base_prediction),
             settings.steps,
             self.info.prediction,
             settings.seed,
@@ -239,6 +241,15 @@ def merged(sdr: Tensor, coded: Tensor, info: GainMapModelInfo, spec: GainMapSpec
     gain_map = info.coding.to_gain_map(coded, spec=info.spec, sdr=sdr)
     hdr = merge_hdr(sdr=sdr, gain_map=gain_map, spec=spec)
     return Result(sdr[0].cpu(), gain_map[0].cpu(), hdr[0].cpu(), info.gamut, spec)
+
+
+def stated_prediction(schedule: Any, model: str) -> str:
+    """eps, v or x0, as the base model's scheduler says. Raises: ConfigError when it says something else."""
+    stated = schedule.config["prediction_type"]
+    if stated not in PREDICTIONS:
+        known = ", ".join(PREDICTIONS)
+        raise ConfigError(f"the scheduler of {model} has prediction_type {stated!r}; expected one of {known}")
+    return PREDICTIONS[stated]
 
 
 def start_noise(like: Tensor, seed: int) -> Tensor:

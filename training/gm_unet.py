@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
@@ -18,7 +17,7 @@ from gm_core.json_files import read_json
 from gm_core.model_info import TEXT_CONTEXT_KEY, GainMapModelInfo
 from gm_core.unet_keys import swap_condition_first, to_diffusers, widen_conv_in
 from training.checkpoint import CheckpointStore
-from training.tensor_files import read_tensors
+from training.tensor_files import read_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +61,9 @@ def save_gm_unet(
     folder.mkdir(parents=True, exist_ok=True)
     unet.save_config(folder)
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **info.to_metadata()})
+    save_tensors(tensors, folder / WEIGHTS, metadata={"format": "pt", **info.to_metadata()})
     # Beside the weights, not among them: diffusers refuses keys it does not know.
-    save_file({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / TEXT_CONTEXT)
+    save_tensors({TEXT_CONTEXT_KEY: context.cpu().contiguous()}, folder / TEXT_CONTEXT)
 
 
 def load_gm_unet(path: str, base_config: Mapping[str, Any], *, prefer_average: bool = True) -> LoadedGMUNet:

@@ -164,8 +164,10 @@ class TrainingLoop:
             )
 
     def _log(self, step: int, values: Mapping[str, float]) -> None:
-        # By name: a term may be missing where this process's samples have no ground truth.
-        averaged = average(gather_object([dict(values)]))
+        everyones = gather_object([dict(values)])
+        # A term is missing, which is 0, where none of a process's samples has ground truth.
+        names = dict.fromkeys(name for found in everyones for name in found)
+        averaged = average([dict.fromkeys(names, 0.0) | found for found in everyones])
         averaged["rejected"] = float(self._everyones_rejects().total)
         averaged["skipped_steps"] = float(self.skipped)
         self.trackers.scalars(step, averaged)

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.config.base import TrainConfig
 from training.ema import ExponentialMovingAverage
 from training.errors import ConfigError
+from training.tensor_files import save_tensors
 
 StepCount = int
 POLYNOMIAL_POWER = 1.0
@@ -142,7 +143,7 @@ class Optimisation:
         scalars = {path: value for path, value in entries.items() if path not in tensors}
         if self.ema is not None:
             tensors |= {f"{key}|ema": value.cpu().contiguous() for key, value in self.ema.shadow.items()}
-        save_file(tensors, folder / f"{name}.safetensors")
+        save_tensors(tensors, folder / f"{name}.safetensors")
         extra = {"scalars": scalars, "ema_updates": self.ema.updates if self.ema else 0}
         if self.scaler is not None:
             extra["scaler"] = self.scaler.state_dict()

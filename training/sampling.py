@@ -53,6 +53,7 @@ SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
 }
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
+PREDICTIONS = {name: prediction for prediction, name in PREDICTION_NAMES.items()}
 
 # (scaled input, timestep [B]) -> prediction [B,4,h,w]; the input of a gain-map network is `gm_unet_input`'s.
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -94,7 +95,7 @@ def sample_gain_map(
         condition: [B,4,h,w] clean SDR latent in model space.
         noise: [B,4,h,w] of unit variance.
         scheduler: fresh scheduler; it is advanced.
-        seed: of the noise that ancestral schedulers add.
+        seed: of the noise that ancestral schedulers add, the one that `noise` was drawn with.
     """
     branch = _Branch(scheduler, noise, steps, seed)
     for t in branch.timesteps:
@@ -141,6 +142,8 @@ class _Branch:
         self.scheduler = scheduler
         self.latent = noise * scheduler.init_noise_sigma
         self.generator = torch.Generator().manual_seed(seed)
+        # As in diffusers' pipelines the steps' noise follows the start's; drawn anew it would be the start's.
+        torch.randn(noise.shape, generator=self.generator)
         takes_generator = "generator" in scheduler.step.__code__.co_varnames
         self.extra = {"generator": self.generator} if takes_generator else {}
 
@@ -156,10 +159,14 @@ class _Branch:
         kind = self.scheduler.config.prediction_type
         if kind == "sample":
             return prediction
-        x_t = self.scaled(t)
-        levels = torch.full((len(x_t),), int(t.round()), device=x_t.device)
+        x_t, level, alphas = self.scaled(t), int(t.round()), self.scheduler.alphas_cumprod
+        if isinstance(self.scheduler, EulerDiscreteScheduler):
+            # Its noise levels may lie between those of the timesteps.
+            sigma = self.scheduler.sigmas[self.scheduler.step_index]
+            level, alphas = 0, 1 / (sigma.square().view(1) + 1)
+        levels = torch.full((len(x_t),), level, device=x_t.device)
         formula = x0_from_eps if kind == "epsilon" else x0_from_v
-        return formula(x_t, prediction, levels, self.scheduler.alphas_cumprod)
+        return formula(x_t, prediction, levels, alphas)
 
     def advance(self, prediction: Tensor, t: Tensor) -> None:
         self.latent = self.scheduler.step(prediction, t, self.latent, **self.extra).prev_sample

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
+SETTLING_SECONDS = 0.1
 # How `accelerate launch` asks for engines that split a network over processes.
 SHARDED = {
     "ACCELERATE_USE_FSDP": "FSDP",
@@ -82,7 +84,16 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
         loop.run(start, make_loader(session.dataset, batches, config.dataloader_num_workers))
     finally:
         trackers.close()
-        accelerator.end_training()
+        leave(accelerator)
+
+
+def leave(accelerator: Accelerator) -> None:
+    """End this process's part in the group of processes."""
+    if accelerator.num_processes > 1:
+        # Gloo's thread needs the GIL to put away its last work, and the group's end waits for that thread
+        # without letting go of the GIL: without a pause both may wait for ever.
+        time.sleep(SETTLING_SECONDS)
+    accelerator.end_training()
 
 
 def make_accelerator(precision: Precision, *, allow_tf32: bool = False) -> Accelerator:

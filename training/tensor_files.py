@@ -42,6 +42,16 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     return stored
 
 
+def save_tensors(
+    weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, readable for whom other new files are; safetensors makes it private."""
+    path.touch()
+    permissions = path.stat().st_mode
+    save_file(dict(weights), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(permissions)
+
+
 def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file that appears only when complete, in place of an earlier one.
 
@@ -49,7 +59,7 @@ def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(dict(weights), partial, metadata=dict(metadata))
+        save_tensors(weights, partial, metadata)
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"could not write {path}: {error}; make room and run again") from error

@@ -27,7 +27,7 @@ from training.data.sources import Unit, list_units
 from training.errors import DatasetError, RejectedSample, TrainingInterrupted
 from training.gain_sources import GainSource, Picture, open_gain_source
 from training.loop import format_duration, stop_on_signal
-from training.session import make_accelerator
+from training.session import leave, make_accelerator
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def run(config: TriplesConfig) -> None:
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         finish(config, output, len(units))
-    accelerator.end_training()
+    leave(accelerator)
     if not finished:
         raise TrainingInterrupted("stopped by a signal after a whole shard; run again to continue")
 

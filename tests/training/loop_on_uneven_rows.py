@@ -15,6 +15,7 @@ from training.data.rows import Reject
 from training.data.samples import Loaded
 from training.errors import DatasetError
 from training.loop import TrainingLoop
+from training.session import leave
 from training.trackers import JsonLines, Trackers
 
 STEPS = 3
@@ -22,7 +23,7 @@ BAD = [Reject("key", "missing_file", "")] * 99
 
 
 class Idle:
-    """Trains nothing; the second process has a term that the first one lacks."""
+    """Trains nothing; the second process has a term that the first one lacks, and where it is 0."""
 
     def __init__(self, rank: int) -> None:
         self.values = {"loss": 1.0 + rank} | ({"supervised_loss": 5.0} if rank else {})
@@ -73,7 +74,7 @@ def main(work: str) -> None:
         "ends": outcome(accelerator, folder, 1.0, ends=True),
     }
     (folder / f"process-{accelerator.process_index}.json").write_text(json.dumps(said))
-    accelerator.end_training()
+    leave(accelerator)
 
 
 if __name__ == "__main__":

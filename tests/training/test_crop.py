@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -42,6 +42,14 @@ def test_a_crop_keeps_the_shape_of_things_and_takes_all_it_can(height: int, widt
     assert np.isclose(seen[1] / seen[0], 48 / 32)
     assert np.isclose(max(seen[0] / height, seen[1] / width), 1)
     assert crop.left >= 0 and crop.top >= 0 and crop.right <= 1 + 1e-9 and crop.bottom <= 1 + 1e-9
+
+
+@given(height=st.integers(8, 4000), width=st.integers(8, 4000), number=st.integers(0, 1000))
+@example(height=524, width=914, number=0)
+def test_a_crop_of_any_picture_to_any_bucket_lies_within_it(height: int, width: int, number: int) -> None:
+    for size in bucket_sizes(384, 64):
+        crop = plan_crop((height, width), size, seed=0, number=number, center=False, flip=False)
+        assert crop.left >= 0 and crop.top >= 0
 
 
 def test_a_centred_crop_is_in_the_middle_and_a_drawn_one_anywhere() -> None:

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 
 from training.config import Stage1Config, Stage2Config
 from training.data.table import ListTable
-from training.session import make_accelerator
+from training.session import leave, make_accelerator
 from training.stage1.trainer import Stage1Task
 from training.stage1.trainer import run as run_stage1
 from training.stage2.trainer import Stage2Task
@@ -103,6 +105,24 @@ def test_two_processes_equal_one(plan: Any, triples: Path, tmp_path: Path, launc
     assert shards == {path.name: path.read_bytes() for path in triples.glob("*.parquet")}
 
 
+def test_other_threads_put_their_work_away_before_the_group_ends() -> None:
+    """The group's end joins gloo's thread and holds the GIL; a long interval shows who waits for whom."""
+    done, may_go, interval = threading.Event(), threading.Lock(), sys.getswitchinterval()
+    may_go.acquire()
+    thread = threading.Thread(target=lambda: (may_go.acquire(), done.set()))
+    thread.start()
+    seen: list[bool] = []
+    group: Any = SimpleNamespace(num_processes=2, end_training=lambda: seen.append(done.is_set()))
+    sys.setswitchinterval(60)
+    try:
+        may_go.release()
+        leave(group)
+    finally:
+        sys.setswitchinterval(interval)
+    thread.join()
+    assert seen == [True]
+
+
 def test_unusable_rows_are_judged_over_all_processes_and_stop_all_of_them(tmp_path: Path) -> None:
     launch(TORCHRUN, UNEVEN_ROWS, tmp_path)
     first, second = (json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1))
@@ -112,7 +132,7 @@ def test_unusable_rows_are_judged_over_all_processes_and_stop_all_of_them(tmp_pa
     assert "another process" in first["ends"] and second["ends"] == "64 rows in a row are unusable"
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()[:3]]
     assert [line["rejected"] for line in lines] == [99, 198, 297]
-    assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 5.0
+    assert lines[0]["loss"] == 1.5 and lines[0]["supervised_loss"] == 2.5
 
 
 @pytest.mark.parametrize("command", ["stage1", "stage2"])

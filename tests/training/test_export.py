@@ -105,6 +105,12 @@ def test_the_single_file_computes_what_was_trained(exported: Path, base: Path) -
     assert (found - expected).abs().max() < 1e-5 and (again - expected).abs().max() < 1e-5
 
 
+def test_files_of_weights_are_as_readable_as_all_new_files(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    written = {file.stat().st_mode for file in exported.rglob("*.safetensors")}
+    assert written == {(tmp_path / "new").stat().st_mode}
+
+
 def test_the_single_file_describes_itself(exported: Path) -> None:
     tensors, metadata = read_tensors(exported / "export" / "gm_unet.safetensors")
     info = GainMapModelInfo.from_metadata(metadata)

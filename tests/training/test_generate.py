@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 
 from gm_core.codecs.exr import decode_exr
@@ -31,6 +33,7 @@ from training.generate import (
     convert_picture,
     find_pictures,
     merged,
+    start_noise,
     working_side,
 )
 from training.gm_unet import save_gm_unet, widen
@@ -76,8 +79,9 @@ def test_euler_agrees_with_the_reference_for_a_picture(prediction: str) -> None:
 @pytest.mark.parametrize("name, sampler", [("euler", "euler"), ("dpm++", "dpmpp_2m")])
 def test_the_dual_loop_agrees_with_the_reference(name: str, sampler: str, batch: int) -> None:
     sdr, gm, noise = linear_network(0, 4), linear_network(1, 8), latents(2, batch)
-    found = sample_dual(sdr, gm, noise, make_scheduler(name, ALPHAS, "eps"), 10)
-    expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, SIGMAS[name](10), sampler=sampler)
+    # Of 30 noise levels of the nodes most lie between timesteps.
+    found = sample_dual(sdr, gm, noise, make_scheduler(name, ALPHAS, "eps"), 30)
+    expected = reference_dual(Denoiser(sdr), Denoiser(gm), noise, SIGMAS[name](30), sampler=sampler)
     for one, other in zip(found, expected, strict=True):
         assert (one - other).abs().max() < 1e-4
 
@@ -116,6 +120,18 @@ def test_every_scheduler_runs_both_loops(name: str) -> None:
     pair = sample_dual(sdr, gm, latents(3), make_scheduler(name, ALPHAS, "eps"), 5)
     single = sample_gain_map(gm, latents(1), latents(2), make_scheduler(name, ALPHAS, "v"), 5)
     assert all(torch.isfinite(latent).all() for latent in (*pair, single))
+
+
+def test_one_generator_gives_the_start_and_then_the_noise_of_each_step() -> None:
+    network, condition, random = linear_network(0, 8), latents(1, 1), torch.Generator().manual_seed(5)
+    expected = start_noise(condition, 5)
+    scheduler = make_scheduler("ddpm", ALPHAS, "eps")
+    found = sample_gain_map(network, condition, expected, scheduler, 5, seed=5)
+    torch.randn(condition.shape, generator=random)  # the start
+    for t in scheduler.timesteps:
+        prediction = network(torch.cat([condition, expected], dim=1), t)
+        expected = scheduler.step(prediction, t, expected, generator=random).prev_sample
+    assert torch.equal(found, expected)
 
 
 def test_a_scheduler_file_must_name_a_scheduler(tmp_path: Path) -> None:
@@ -257,6 +273,31 @@ def test_it_is_the_reference_sampler_around_the_real_networks(
     assert (decode_latent(models.vae, latent)[0] - found.gain_map).abs().max() < 1e-4
 
 
+def test_text_to_hdr_heeds_what_the_base_model_predicts(
+    configure: Any, base: Path, gm_folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(base, tmp_path / "base")
+    DDPMScheduler.from_pretrained(base / "scheduler", prediction_type="v_prediction").save_pretrained(
+        model / "scheduler"
+    )
+    config = configure(
+        "generate", pretrained_model_name_or_path=model, unet_ckpt=gm_folder, validation_prompts=["a lamp"]
+    )
+    models = GainMapDiffusion(config, with_text=True)
+    found = models.from_text("a lamp", "", 64, Settings(4, "euler", None, 1.0, seed=11))[0]
+    assert models.captions is not None and models.sdr_unet is not None
+    context, unet = models.captions(["a lamp"], models.device), models.sdr_unet
+
+    @torch.no_grad()
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return unet(x, t, encoder_hidden_states=context).sample
+
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(11))
+    gm = Denoiser(lambda x, t: x[:, 4:])
+    expected = reference_dual(Denoiser(network, "v"), gm, noise, node_sigmas(4))[0]
+    assert (found - expected).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("wanted, own, side", [(None, 64, 64), (None, 0, 70), (0, 64, 0), (32, 64, 32)])
 def test_the_working_side_is_the_models_unless_given(wanted: int | None, own: int, side: int) -> None:
     info = GainMapModelInfo(working_side=own)
@@ -308,6 +349,8 @@ def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "._a.png"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "album.jpg").mkdir()
+    (tmp_path / ".thumbnails").mkdir()
+    (tmp_path / ".thumbnails" / "b.png").write_bytes(b"")
     assert [name for name, _ in find_pictures(tmp_path)] == ["a"]
 
 

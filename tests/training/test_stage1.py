@@ -297,9 +297,7 @@ def test_both_presets_train(
         )
     )
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [("discr_loss" in line) for line in lines[:4]] == (
-        [False, True, False, True] if preset == "paper" else [False, True, True, True]
-    )
+    assert [("discr_loss" in line) for line in lines[:4]] == [False, True, True, True]
     assert (out / "validation" / "step-00000004.png").is_file() and list((out / "logs").iterdir())
     assert "val_reconstruction" in lines[-1]
 

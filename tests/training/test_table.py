@@ -34,6 +34,15 @@ def pictures(rows: Iterable[Row | Reject]) -> list[object]:
     return [row.image for row in rows if isinstance(row, Row)]
 
 
+def test_hidden_files_and_folders_hold_no_rows(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a.parquet", ["1.png"])
+    write(tmp_path / "set" / ".trash" / "b.parquet", ["2.png"])
+    (tmp_path / "set" / "._a.parquet").write_bytes(b"what macOS writes beside a file")
+    units = list_units([str(tmp_path / "set")], rows_per_unit=10, image_root=None, captions="first")
+    for rows in (opened(tmp_path, tmp_path / "set"), read_all(units)):
+        assert pictures(rows) == [tmp_path / "set" / "1.png"]
+
+
 def test_files_without_rows_are_passed_over(tmp_path: Path) -> None:
     for name, rows in (("a", []), ("b", ["1.png", "2.png"]), ("c", []), ("d", ["3.png"])):
         write(tmp_path / "set" / f"{name}.parquet", rows)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -58,6 +59,15 @@ def test_timesteps_of_published_runs(steps, spacing, first, last):
     timesteps = schedule.sampling_timesteps(steps, spacing)
     assert len(timesteps) == steps
     assert timesteps[:3].tolist() == first and timesteps[-1] == last
+
+
+def test_timesteps_of_any_number_of_steps_are_rounded_as_diffusers_rounds_them():
+    for steps in range(1, 1000):
+        linspace = np.linspace(0, 999, steps + 1).round()[::-1][:-1]
+        assert schedule.sampling_timesteps(steps, "linspace").tolist() == linspace.tolist()
+        # For some numbers numpy's range has one element too many.
+        trailing = np.arange(1000, 0, -1000 / steps)[:steps].round() - 1
+        assert schedule.sampling_timesteps(steps, "trailing").tolist() == trailing.tolist()
 
 
 def test_sampling_sigmas_fall_to_zero():

@@ -41,7 +41,7 @@ class Stage1Config(TrainConfig):
     discr_start_step: int = option(1000, help="step at which the adversarial term begins", least=0)
     alternate_updates: bool = option(False, help="odd steps train the discriminator only, as published")
     supervised_weight: float = option(
-        1.0, help="weight of |log2 HDR error| where a row has ground truth", least=0
+        1.0, help="weight of |log2 HDR error|, 0 for rows without ground truth, in the batch's mean", least=0
     )
 
     def __post_init__(self) -> None:

@@ -48,7 +48,8 @@ def plan_crop(
         flip: mirror with probability 1/2.
     """
     scale = min(picture[0] / size[0], picture[1] / size[1])
-    height, width = size[0] * scale / picture[0], size[1] * scale / picture[1]
+    # Rounded up, a whole side would begin outside of the picture, which Pillow refuses.
+    height, width = (min(1.0, wanted * scale / found) for wanted, found in zip(size, picture, strict=True))
     draws = torch.rand(3, generator=generator(seed, "crop", number)).tolist()
     place = (0.5, 0.5) if center else (draws[0], draws[1])
     left, top = (1 - width) * place[0], (1 - height) * place[1]

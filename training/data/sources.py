@@ -87,12 +87,17 @@ def read_all(units: Sequence[Unit]) -> Iterator[Found]:
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """Every picture of a folder and the folders in it, in order; hidden files are none."""
-    return [path for path in _files_below(folder) if path.suffix.lower() in PICTURES]
+    """Every picture of a folder and the folders in it, in order; hidden files and folders hold none."""
+    return [path for path in files_below(folder) if path.suffix.lower() in PICTURES]
 
 
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def files_below(folder: Path) -> list[Path]:
+    """Every file of a folder and the folders in it, in order, but for hidden files and folders."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _open(source: str, size: int, root: Path | None, every_caption: bool) -> list[Unit]:
@@ -115,7 +120,7 @@ def _open(source: str, size: int, root: Path | None, every_caption: bool) -> lis
 
 
 def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
-    files = _files_below(folder)
+    files = files_below(folder)
 
     def named(path: Path) -> str:
         return path.relative_to(folder).as_posix()

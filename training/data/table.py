@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from training.data.parquet import count_rows
 from training.data.rows import Reject, Row, found_row
-from training.data.sources import list_units, read_all
+from training.data.sources import files_below, list_units, read_all
 from training.errors import DatasetError
 
 
@@ -118,7 +118,9 @@ def _parquet_files(sources: Sequence[str], image_root: Path | None) -> list[Parq
             raise DatasetError(
                 f"{source} does not exist; expected parquet, a folder of it, pictures or COCO JSON"
             )
-        found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] * (path.suffix == ".parquet")
+        found = [
+            file for file in (files_below(path) if path.is_dir() else [path]) if file.suffix == ".parquet"
+        ]
         if not found:
             return None
         # As `validate` and `triples` have it: from the folder that was named, or from that of the file.

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gm_core.errors import ModelFileError
@@ -29,7 +28,7 @@ from gm_core.vae_lora import (
 )
 from training.base_model import frozen
 from training.checkpoint import CheckpointStore
-from training.tensor_files import read_checkpoint, read_metadata, read_tensors
+from training.tensor_files import read_checkpoint, read_metadata, read_tensors, save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def save_adapter(named: Mapping[str, Tensor], folder: Path, info: GainMapModelIn
     """Write a PEFT adapter folder whose weights file also says what the gain maps mean."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = adapter_tensors(named)
-    save_file(tensors, folder / FILE, metadata={"format": "pt", **info.to_metadata()})
+    save_tensors(tensors, folder / FILE, metadata={"format": "pt", **info.to_metadata()})
     downs = {name: value for name, value in tensors.items() if name.endswith(".lora_A.weight")}
     rank = next(iter(downs.values())).shape[0]
     targets = [name.removeprefix(PREFIX).removesuffix(".lora_A.weight") for name in downs]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gm_core.exposure import ExposureChange, adjust_exposure, draw_exposure
@@ -28,6 +28,7 @@ from training.stage1.discriminator import Discriminator, DiscriminatorLoss
 from training.stage1.losses import PerceptualLoss, adaptive_weight, reconstruction_loss, supervised_loss
 from training.stage1.model import Explained, Stage1Model
 from training.stage1.validation import Stage1Validation
+from training.tensor_files import save_tensors
 from training.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Stage1Task:
     def __init__(self, config: Stage1Config, accelerator: Accelerator) -> None:
         self.config = config
         self.accelerator = accelerator
+        # Now, not with the first checkpoint: what no adapter can state is refused before it is trained.
+        self.info = GainMapModelInfo(spec=config.spec, coding=config.coding)
         vae = install_adapter(load_vae(config.pretrained_model_name_or_path), config.lora_rank)
         if config.gradient_checkpointing:
             vae.enable_gradient_checkpointing()
@@ -65,6 +68,7 @@ class Stage1Task:
         rule = CropRule(config.seed, config.center_crop, config.random_flip)
         self.dataset = SampleDataset(table, functools.partial(load_photo, rule))
         self.validation = Stage1Validation(config) if accelerator.is_main_process else None
+        self.figures: dict[str, float] = {}
 
     def prepare(self, total_steps: int) -> None:
         """Place the networks and create their optimisers."""
@@ -90,9 +94,13 @@ class Stage1Task:
         self.critic = self.accelerator.prepare_model(loss)
 
     def update(self, step: int, batches: Sequence[list[Loaded[Photo]]]) -> dict[str, float]:
-        """One step of the generator, of the discriminator, or of both."""
+        """One step of the generator, of the discriminator, or of both.
+
+        Where they take turns, the figures of the step before go with it: every other line of the log, or all
+        of them, would know of one network only.
+        """
         playing = self.discriminator is not None and step >= self.config.discr_start_step
-        alternate = self.config.alternate_updates
+        alternate = self.config.alternate_updates and playing
         generate, criticise = not alternate or step % 2 == 0, playing and (not alternate or step % 2 == 1)
         values: dict[str, float] = {}
         for position, batch in enumerate(batches):
@@ -106,7 +114,9 @@ class Stage1Task:
             critic = self.critic_optimisation.apply(step)
             applied["skipped"] = max(applied["skipped"], critic["skipped"])
             applied["discr_grad_norm"] = critic["grad_norm"]
-        return {**values, **applied}
+        values |= applied
+        before, self.figures = self.figures, values
+        return before | values if alternate else dict(values)
 
     def _backward(
         self,
@@ -160,7 +170,10 @@ class Stage1Task:
         if known and config.supervised_weight > 0:
             truth = torch.stack([photos[index].hdr for index in known]).to(target)  # type: ignore[misc]
             truth = truth.clamp(max=config.qmax + 1)
-            terms["supervised_loss"] = supervised_loss(explained.hdr[known], truth, config.spec.offset)
+            # Every picture counts as one of its batch, or small micro-batches would weigh the term otherwise.
+            share = len(known) / len(photos)
+            error = supervised_loss(explained.hdr[known], truth, config.spec.offset)
+            terms["supervised_loss"] = share * error
             total = total + config.supervised_weight * terms["supervised_loss"]
         if playing:
             terms["adversarial_loss"] = self._adversarial(explained.sdr)
@@ -197,17 +210,16 @@ class Stage1Task:
 
     def save(self, folder: Path) -> None:
         """Adapter, its average, discriminator, optimisers."""
-        info = GainMapModelInfo(spec=self.config.spec, coding=self.config.coding)
-        save_adapter(self.optimisation.parameters, folder / "vae_adapter", info)
+        save_adapter(self.optimisation.parameters, folder / "vae_adapter", self.info)
         if self.optimisation.ema is not None:
-            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema", info)
+            save_adapter(self.optimisation.ema.shadow, folder / "vae_adapter_ema", self.info)
         self.optimisation.save(folder, "optimiser")
         if self.discriminator is not None:
             weights = {
                 name: value.cpu().contiguous() for name, value in self.discriminator.state_dict().items()
             }
             (folder / "discriminator").mkdir()
-            save_file(weights, folder / "discriminator" / "diffusion_pytorch_model.safetensors")
+            save_tensors(weights, folder / "discriminator" / "diffusion_pytorch_model.safetensors")
             self.critic_optimisation.save(folder, "discr_optimiser")
 
     def load(self, folder: Path) -> None:
