@@ -32,6 +32,17 @@ def test_registry_name() -> None:
     assert 'requires-comfyui = ">=0.3.75"' in text
 
 
+def suffixes_in(file: str) -> list[str]:
+    """Of the line that lists them."""
+    listed = re.search(r"SUFFIXES = [\[(](.*)[\])]", (ROOT / file).read_text())
+    assert listed is not None
+    return re.findall(r'"([^"]+)"', listed[1])
+
+
+def test_the_page_brings_what_load_hdr_image_reads() -> None:
+    assert suffixes_in("web/upload.js") == suffixes_in("nodes/loading.py")
+
+
 def test_import_has_no_side_effects() -> None:
     """No torch, variable, file, socket, process or thread because the pack or gm_core was imported."""
     done = subprocess.run(
