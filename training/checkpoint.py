@@ -121,7 +121,9 @@ class CheckpointStore:
 
     def _prune(self) -> None:
         if self.limit is not None:
-            for path in self.all()[: -max(1, self.limit)]:
+            # What does not say when it was written counts as old here, or what is whole would give way to it.
+            by_age = sorted(self.all(), key=lambda path: order_of(path) < sys.maxsize)
+            for path in by_age[: -max(1, self.limit)]:
                 shutil.rmtree(path)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from training.checkpoint import CheckpointStore, find_damage
+from training.checkpoint import ORDER, CheckpointStore, find_damage
 from training.errors import CheckpointError
 
 
@@ -107,3 +107,10 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in range(1, 6):
         store.save(step, write_weights)
     assert [path.name for path in store.all()] == ["checkpoint-00000004", "checkpoint-00000005"]
+
+
+def test_a_whole_checkpoint_does_not_give_way_to_one_whose_age_is_unreadable(store: CheckpointStore) -> None:
+    (store.root / "checkpoint-00000002" / ORDER).write_text("rot")
+    store.limit = 1
+    store.save(11, write_weights)
+    assert store.latest() == store.root / "checkpoint-00000011"
