@@ -57,10 +57,7 @@ class CheckpointStore:
             write(partial)
             (partial / ORDER).write_text(str(self._next_order()), encoding="utf-8")
             _seal(partial)
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(partial, final)
-            _flush(self.root)
+            self._put_in_place(partial, final)
         except (OSError, SafetensorError) as error:
             self._discard_partial()
             raise CheckpointError(
@@ -110,6 +107,15 @@ class CheckpointStore:
         if damage is not None:
             raise CheckpointError(f"checkpoint {path} is damaged ({damage}); use 'latest' to fall back")
         return path
+
+    def _put_in_place(self, partial: Path, final: Path) -> None:
+        """Renames alone, the removal after them: a kill while gigabytes are removed costs neither of both."""
+        before = self.root / f".{final.name}.before.partial"
+        if final.exists():
+            os.replace(final, before)
+        os.replace(partial, final)
+        _flush(self.root)
+        shutil.rmtree(before, ignore_errors=True)
 
     def _next_order(self) -> int:
         known = [order for order in map(order_of, self.all()) if order < sys.maxsize]

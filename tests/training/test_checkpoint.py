@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,22 @@ def test_a_whole_checkpoint_does_not_give_way_to_one_whose_age_is_unreadable(sto
     store.limit = 1
     store.save(11, write_weights)
     assert store.latest() == store.root / "checkpoint-00000011"
+
+
+def test_a_kill_while_the_checkpoint_of_the_same_step_is_replaced_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CheckpointStore(tmp_path, limit=1)
+    store.save(10, write_weights)
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.is_dir():
+            (folder / "state.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        store.save(10, write_weights)
+    assert store.latest() == tmp_path / "checkpoint-00000010"
+    store.save(11, write_weights)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000011"]
