@@ -16,7 +16,7 @@ from gm_core.errors import ModelFileError
 from gm_core.model_info import SIGMOID_OUTPUT, TEXT_CONTEXT_KEY, VAE_OUTPUT_KEY, GainMapModelInfo
 from training.base_model import load_vae
 from training.config import ExportConfig
-from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, read_gm_unet
+from training.gm_unet import TEXT_CONTEXT, WEIGHTS, find_weights, read_gm_unet, stated_architecture
 from training.stage1.adapter import (
     PREFIX,
     find_adapter,
@@ -69,9 +69,8 @@ def export_gm_unet(config: ExportConfig, output: Path) -> list[Path]:
     save_whole(diffusers, folder / WEIGHTS, {"format": "pt", **info.to_metadata()})
     if text:
         save_whole(text, folder / TEXT_CONTEXT, {})
-    architecture = source.parent / "config.json"
-    if architecture.is_file():
-        (folder / "config.json").write_bytes(architecture.read_bytes())
+    if stated_architecture(source) is not None:
+        (folder / "config.json").write_bytes((source.parent / "config.json").read_bytes())
     return [path, folder / WEIGHTS]
 
 

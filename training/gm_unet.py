@@ -121,6 +121,20 @@ def find_weights(path: Path, *, prefer_average: bool = True) -> Path:
     raise ModelFileError(f"no {WEIGHTS} in {path}, its unet folder, or its checkpoints")
 
 
+def stated_architecture(file: Path) -> dict[str, Any] | None:
+    """The `config.json` beside a weights file; None where there is none or, as in checkpoints of the original
+    code, that of something else. Raises: ModelFileError when it is damaged.
+    """
+    beside = file.parent / "config.json"
+    if not beside.is_file() or file.name != WEIGHTS:
+        return None
+    config = read_json(beside, remedy="copy it again, or remove it to take the base model's architecture")
+    if config.get("_class_name") == "UNet2DConditionModel":
+        return config
+    logger.warning("%s does not describe a UNet; it is left out of account", beside)
+    return None
+
+
 def _text_context(file: Path) -> Tensor:
     tensors, _ = read_tensors(file)
     if TEXT_CONTEXT_KEY not in tensors:
@@ -131,13 +145,7 @@ def _text_context(file: Path) -> Tensor:
 
 
 def _config(file: Path, base_config: Mapping[str, Any]) -> dict[str, Any]:
-    beside = file.parent / "config.json"
-    if beside.is_file() and file.name == WEIGHTS:
-        config = read_json(beside, remedy="copy it again, or remove it to take the base model's architecture")
-        if config.get("_class_name") == "UNet2DConditionModel":
-            return config
-        logger.warning("%s does not describe a UNet; taking the architecture of the base model", beside)
-    return {**base_config, "in_channels": 2 * LATENT_CHANNELS}
+    return stated_architecture(file) or {**base_config, "in_channels": 2 * LATENT_CHANNELS}
 
 
 def _build(config: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> UNet2DConditionModel:

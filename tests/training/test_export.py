@@ -317,6 +317,15 @@ def test_whatever_a_user_of_the_original_points_at_is_found(base: Path, tmp_path
     assert (poisoned / "config.json").read_text() == rewritten
 
 
+def test_the_text_encoders_description_in_a_checkpoint_of_the_original_is_not_exported(
+    base: Path, configure: Callable[..., Any], tmp_path: Path
+) -> None:
+    gm_unet(base).save_pretrained(tmp_path / "unet")
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"architectures": ["CLIPTextModel"]}))
+    run(configure("export", stage2=tmp_path / "unet", output_dir=tmp_path / "export"))
+    assert not (tmp_path / "export" / "unet" / "config.json").exists()
+
+
 def test_wrong_models_are_named(base: Path, tmp_path: Path) -> None:
     unet = load_unet(str(base))
     save_file(unet.state_dict(), tmp_path / "plain.safetensors")
