@@ -14,7 +14,8 @@ from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.color import convert_primaries
 from gm_core.gain_map import GainMapSpec
 from training.config import GenerateConfig
-from training.pictures import png, png16, replace_file, strip, to_numpy
+from training.files import replace_file
+from training.pictures import png, png16, strip, to_numpy
 
 
 @dataclass(frozen=True)

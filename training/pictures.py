@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
-from gm_core.codecs.files import write_atomic
 from gm_core.color import convert_primaries
 from gm_core.tonemap import reinhard
 from training.data.decode import encode_gain_map
@@ -69,13 +67,6 @@ def png(picture: Tensor) -> bytes:
 def png16(picture: Tensor) -> bytes:
     """[3,H,W] in [0,1] as 16-bit PNG."""
     return encode_gain_map(to_numpy(picture))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole, in place of an earlier one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    write_atomic(path, data)
 
 
 def stack_rows(strips: Sequence[Tensor]) -> Tensor:

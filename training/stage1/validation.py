@@ -12,7 +12,8 @@ from training.config import Stage1Config
 from training.data.decode import decode_sdr, read_bytes
 from training.data.sources import pictures_below
 from training.errors import ConfigError, RejectedSample
-from training.pictures import from_image, png, replace_file, stack_rows, strip
+from training.files import replace_file
+from training.pictures import from_image, png, stack_rows, strip
 from training.stage1.losses import reconstruction_loss
 from training.stage1.model import Stage1Model
 from training.trackers import Trackers

@@ -23,7 +23,8 @@ from training.data.rows import Reject, Row
 from training.data.sources import pictures_below
 from training.data.table import open_table
 from training.errors import ConfigError, RejectedSample
-from training.pictures import decode_latent, encode_picture, png, replace_file, stack_rows, strip
+from training.files import replace_file
+from training.pictures import decode_latent, encode_picture, png, stack_rows, strip
 from training.random_streams import normal
 from training.sampling import make_scheduler, sample_gain_map
 from training.stage2.objective import Noise, denoising_loss
