@@ -190,6 +190,9 @@ def build_units(builder: Builder, units: Sequence[Unit], mine: Sequence[int]) ->
     started, read = time.perf_counter(), 0
     with ThreadPoolExecutor(builder.config.decode_threads) as pool, stop_on_signal() as stop:
         for position, index in enumerate(mine, start=1):
+            if builder.output.is_done(index):
+                # By a run that was started beside this one.
+                continue
             read += builder.build(index, units[index], pool)
             elapsed = max(time.perf_counter() - started, 1e-9)
             logger.info(

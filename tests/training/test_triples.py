@@ -95,6 +95,24 @@ def test_killed_and_restarted_gives_the_same_bytes(
     assert contents(tmp_path / "set") == contents(triples)
 
 
+def test_a_run_beside_another_neither_fails_nor_doubles_a_row(
+    configure: Configure, photos: Path, triples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure("triples", output_dir=tmp_path / "set", source=[photos], gain_source="analytic")
+    original, built = Builder._judge, []
+
+    def judge(self: Any, *rest: Any) -> None:
+        built.append(self)
+        if len(built) == 1:
+            run(config)
+        original(self, *rest)
+
+    monkeypatch.setattr(Builder, "_judge", judge)
+    run(config)
+    assert contents(tmp_path / "set") == contents(triples) and len(built) == 4
+    assert (tmp_path / "set" / "_SUCCESS").is_file()
+
+
 def test_a_different_recipe_is_not_mixed_in(
     configure: Configure, photos: Path, triples: Path, tmp_path: Path
 ) -> None:

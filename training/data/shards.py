@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from gm_core.codecs.files import write_atomic
 from gm_core.json_files import read_json
 from training.data.rows import Reject
 from training.errors import DatasetError
+from training.files import replace_file
+
+logger = logging.getLogger(__name__)
 
 # Rows are large: small groups keep random access cheap.
 ROWS_PER_GROUP = 16
@@ -74,17 +78,17 @@ class ShardFolder:
     ) -> None:
         """Write rejects, then the shard: a unit counts as done only with both."""
         lines = "".join(json.dumps(vars(reject)) + "\n" for reject in rejects)
-        report = self.folder / "rejects" / f"triples-{unit:06d}.jsonl"
-        report.parent.mkdir(exist_ok=True)
-        report.unlink(missing_ok=True)
-        write_atomic(report, lines.encode())
+        replace_file(self.folder / "rejects" / f"triples-{unit:06d}.jsonl", lines.encode())
         table = pa.Table.from_pylist(list(rows), schema=schema)
 
         def stream(file: Any) -> None:
             # Pictures are compressed already.
             pq.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="none")
 
-        write_atomic(self.shard(unit), stream)
+        try:
+            write_atomic(self.shard(unit), stream)
+        except FileExistsError:
+            logger.info("%s was written by another run meanwhile, with the same rows", self.shard(unit))
 
     def counts(self) -> tuple[int, dict[str, int]]:
         """Rows written and rejects by reason over all shards so far.
@@ -97,9 +101,7 @@ class ShardFolder:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the marker that says every unit is done."""
-        marker = self.folder / SUCCESS
-        marker.unlink(missing_ok=True)
-        write_atomic(marker, json.dumps(summary, indent=1).encode())
+        replace_file(self.folder / SUCCESS, json.dumps(summary, indent=1).encode())
 
     def _compare(self, fingerprint: dict[str, Any]) -> None:
         remedy = "choose another output_dir, or delete the folder"
