@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -18,6 +19,7 @@ from training.config.base import Precision, TrainConfig
 from training.data.plan import RankBatches, SamplingPlan
 from training.data.samples import SampleDataset, make_loader
 from training.errors import ConfigError
+from training.files import only_writer
 from training.loop import Task, TrainingLoop, global_batch, total_steps
 from training.trackers import Trackers, open_trackers
 
@@ -64,8 +66,7 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
     plan = SamplingPlan(session.sizes, global_batch(config, accelerator), config.seed)
     steps = total_steps(config, plan.steps_per_epoch)
     session.task.prepare(steps)
-    trackers = start_output(config, accelerator)
-    try:
+    with opened_output(config, accelerator) as trackers:
         loop = TrainingLoop(
             config=config, accelerator=accelerator, task=session.task, trackers=trackers, total_steps=steps
         )
@@ -82,9 +83,6 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
             micro_batch=config.train_batch_size,
         )
         loop.run(start, make_loader(session.dataset, batches, config.dataloader_num_workers))
-    finally:
-        trackers.close()
-        leave(accelerator)
 
 
 def leave(accelerator: Accelerator) -> None:
@@ -138,14 +136,23 @@ def warn_of_launch_precision(precision: str) -> None:
         )
 
 
-def start_output(config: TrainConfig, accelerator: Accelerator) -> Trackers:
-    """Create the output folder with the resolved configuration, and open the logs."""
-    if config.dry_run or not accelerator.is_main_process:
-        return Trackers([])
-    folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    replace(config, resume_from_checkpoint="latest").save(folder / "config.yaml")
-    return open_trackers(config, folder)
+@contextmanager
+def opened_output(config: TrainConfig, accelerator: Accelerator) -> Iterator[Trackers]:
+    """The output folder with the resolved configuration, for this run alone, and the logs; then the run's end.
+
+    Raises: ConfigError when another run is writing into the folder.
+    """
+    with ExitStack() as stack:
+        trackers = Trackers([])
+        if not config.dry_run and accelerator.is_main_process:
+            folder = Path(config.output_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(folder))
+            replace(config, resume_from_checkpoint="latest").save(folder / "config.yaml")
+            trackers = open_trackers(config, folder)
+        stack.callback(leave, accelerator)
+        stack.callback(trackers.close)
+        yield trackers
 
 
 def refuse_used_output(config: TrainConfig) -> None:

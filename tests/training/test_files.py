@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gm_core.errors import ImageWriteError
-from training.files import replace_file
+from training.errors import ConfigError
+from training.files import only_writer, replace_file
+
+ROOT = Path(__file__).resolve().parents[2]
+# Forks a worker, as a data loader does, and is killed in the block.
+HOLDER = """
+import os, pathlib, sys, time
+from training.files import only_writer
+with only_writer(pathlib.Path(sys.argv[1])):
+    if os.fork():
+        print("held", flush=True)
+    time.sleep(20)
+"""
 
 
 def test_a_full_disk_keeps_the_file_that_was_to_be_replaced(
@@ -26,3 +40,18 @@ def test_a_full_disk_keeps_the_file_that_was_to_be_replaced(
     monkeypatch.undo()
     replace_file(tmp_path / "hdr.exr", b"after")
     assert (tmp_path / "hdr.exr").read_bytes() == b"after"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
+def test_a_folder_belongs_to_one_run_until_that_ends_or_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(ConfigError, match="another run is writing into .*choose another output_dir"):
+            with only_writer(tmp_path):
+                pass
+        holder.kill()
+        holder.wait()
+        with only_writer(tmp_path):
+            pass
+        os.killpg(holder.pid, 9)
