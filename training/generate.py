@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -268,7 +269,7 @@ def find_pictures(path: Path) -> list[tuple[str, Path]]:
     if not files:
         raise ConfigError(f"sdr_input_path {path} holds no pictures; expected {', '.join(sorted(PICTURES))}")
     stems = ["_".join(file.relative_to(path).with_suffix("").parts) for file in files]
-    doubled = {stem for stem in stems if stems.count(stem) > 1}
+    doubled = {stem for stem, times in Counter(stems).items() if times > 1}
     names = [
         f"{stem}_{file.suffix[1:]}" if stem in doubled else stem
         for stem, file in zip(stems, files, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from gm_core.errors import ImageWriteError
 from training.errors import ConfigError
 from training.files import only_writer, replace_file
+from training.generate import find_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 # Forks a worker, as a data loader does, and is killed in the block.
@@ -55,3 +57,14 @@ def test_a_folder_belongs_to_one_run_until_that_ends_or_is_killed(tmp_path: Path
         with only_writer(tmp_path):
             pass
         os.killpg(holder.pid, 9)
+
+
+def test_names_of_many_pictures_are_found_in_a_time_that_grows_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [tmp_path / f"{number:06d}.png" for number in range(40_000)]
+    monkeypatch.setattr("training.generate.pictures_below", lambda folder: files)
+    start = time.process_time()
+    found = find_pictures(tmp_path)
+    # Each of them compared with each took a minute.
+    assert len(found) == len(files) and time.process_time() - start < 15
