@@ -72,3 +72,18 @@ def test_paths_start_from_their_own_source_as_validate_has_it(tmp_path: Path) ->
     assert found == [tmp_path / f"{name}.png" for name in folders]
     names = [str(source) for source in sources]
     assert found == pictures(read_all(list_units(names, rows_per_unit=9, image_root=None, captions="first")))
+
+
+def test_a_row_group_of_any_size_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    rows = [{"image": bytes([number % 256]) * 200_000, "text": str(number)} for number in range(200)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", write_batch_size=8)
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_row_groups == 1
+    units = list_units([str(tmp_path)], rows_per_unit=90, image_root=None, captions="first")
+    most, found = 0, []
+    for row in read_all(units):
+        found.append(row)
+        most = max(most, pa.total_allocated_bytes())
+    assert [(row.image, row.text) for row in found if isinstance(row, Row)] == [
+        (row["image"], row["text"]) for row in rows
+    ]
+    assert most < 10_000_000

@@ -1,4 +1,4 @@
-"""Parquet files as rows: a row group at a time, and the keys of a file without its pictures."""
+"""Parquet files as rows: a few at a time, and the keys of a file without its pictures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ import pyarrow.parquet as pq
 from training.data.rows import KEY_COLUMNS, Reject, Row, duplicate, found_row, stated_key
 from training.errors import DatasetError
 
+# Others write files whose pictures are one row group of many gigabytes.
+ROWS_AT_ONCE = 16
+READ_BUFFER = 1 << 20
+
 
 def count_rows(path: Path) -> int:
     """Rows of a file by its footer. Raises: DatasetError when there is none."""
@@ -25,20 +29,20 @@ def count_rows(path: Path) -> int:
 def read_parquet(
     path: Path, name: str, start: int, stop: int, root: Path, repeated: Callable[[], dict[int, str]]
 ) -> Iterator[Row | Reject]:
-    """Rows `start` to `stop` of a file; those of a damaged row group become rejects.
+    """Rows `start` to `stop` of a file; those of a row group, from its damage on, become rejects.
 
     Args:
         name: the file's name in its data set, part of its rows' keys.
         root: folder that relative paths start from.
         repeated: what `repeated_keys` found.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, buffer_size=READ_BUFFER) as file:
         position = 0
         for group in range(file.num_row_groups):
             length = file.metadata.row_group(group).num_rows
             wanted = range(max(start, position), min(stop, position + length))
             if wanted:
-                found = _read_group(file, group, skip=wanted.start - position, take=len(wanted))
+                found = _group_rows(file, group, wanted.start - position, wanted.stop - position)
                 for number, columns in zip(wanted, found, strict=True):
                     key = f"{name.removesuffix('.parquet')}:{number}"
                     if isinstance(columns, str):
@@ -56,7 +60,7 @@ def repeated_keys(path: Path) -> dict[int, str]:
     repeated: dict[int, str] = {}
     with pq.ParquetFile(path) as file:
         columns = [name for name in KEY_COLUMNS if name in file.schema_arrow.names]
-        groups = (_read_group(file, group, columns=columns) for group in range(file.num_row_groups))
+        groups = (_read_columns(file, group, columns) for group in range(file.num_row_groups))
         for number, row in enumerate(chain.from_iterable(groups if columns else ())):
             key = None if isinstance(row, str) else stated_key(row)
             if key is not None and key in seen:
@@ -66,12 +70,23 @@ def repeated_keys(path: Path) -> dict[int, str]:
     return repeated
 
 
-def _read_group(
-    file: pq.ParquetFile, group: int, *, skip: int = 0, take: int | None = None, columns: Any = None
-) -> list[dict[str, Any] | str]:
-    """`take` rows of a row group, all without it; for each of them what is wrong where it cannot be read."""
+def _group_rows(file: pq.ParquetFile, group: int, start: int, stop: int) -> Iterator[dict[str, Any] | str]:
+    """Rows `start` to `stop` of a row group; for each that cannot be read what is wrong."""
+    position = 0
     try:
-        return file.read_row_group(group, columns=columns).slice(skip, take).to_pylist()
+        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
+            first, last = max(start - position, 0), min(stop - position, batch.num_rows)
+            yield from batch.slice(first, max(last - first, 0)).to_pylist()
+            position += batch.num_rows
+            if position >= stop:
+                return
     except (OSError, ValueError, pa.ArrowException) as error:
-        rows = file.metadata.row_group(group).num_rows - skip
-        return [str(error)[:200]] * (rows if take is None else take)
+        yield from [str(error)[:200]] * (stop - max(start, position))
+
+
+def _read_columns(file: pq.ParquetFile, group: int, columns: list[str]) -> list[dict[str, Any] | str]:
+    """Some columns of a row group; for each row what is wrong where they cannot be read."""
+    try:
+        return file.read_row_group(group, columns=columns).to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return [str(error)[:200]] * file.metadata.row_group(group).num_rows
