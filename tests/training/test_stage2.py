@@ -18,13 +18,14 @@ from pyarrow import parquet
 from gm_core.errors import GainMapError
 from gm_core.gain_coding import GainCoding
 from gm_core.gain_map import GainMapSpec, merge_hdr
+from gm_core.model_info import TEXT_CONTEXT_KEY
 from gm_core.schedule import alphas_cumprod, min_snr_weight, v_target
 from training.base_model import load_text, load_unet, load_vae
 from training.data.cache import ContentCache, network_hash
 from training.data.rows import Row
 from training.data.samples import Triple
 from training.errors import ConfigError
-from training.gm_unet import widen
+from training.gm_unet import TEXT_CONTEXT, widen
 from training.random_streams import normal
 from training.stage1.validation import load_pictures
 from training.stage2.latents import LatentEncoder
@@ -32,6 +33,7 @@ from training.stage2.objective import Noise, denoising_loss, draw_noise
 from training.stage2.text import CaptionEncoder
 from training.stage2.trainer import Stage2Task, run
 from training.stage2.validation import load_cases
+from training.tensor_files import read_tensors
 
 CPU = torch.device("cpu")
 ALPHAS = alphas_cumprod()
@@ -218,6 +220,15 @@ def test_captions_are_unmasked_unless_asked(base: Path) -> None:
     words = int((ids[0] != tokenizer.pad_token_id).sum())
     assert torch.allclose(plain[:, :words], masked[:, :words], atol=1e-5)
     assert not torch.allclose(plain[:, words + 1 :], masked[:, words + 1 :], atol=1e-3)
+
+
+def test_padding_that_is_masked_in_training_is_not_in_what_inference_is_given(
+    stage2: Callable[..., Any], base: Path, tmp_path: Path
+) -> None:
+    run(stage2(mask_padding=True, max_train_steps=1))
+    stored = read_tensors(tmp_path / "stage2" / "checkpoint-00000001" / "unet" / TEXT_CONTEXT)[0]
+    plain = CaptionEncoder(*load_text(str(base)), mask_padding=False, cache=None)([""], CPU)
+    assert torch.equal(stored[TEXT_CONTEXT_KEY], plain)
 
 
 def test_a_tenth_of_the_captions_is_dropped(stage2: Callable[..., Any]) -> None:

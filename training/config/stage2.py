@@ -19,7 +19,9 @@ class Stage2Config(TrainConfig):
     caption_dropout: float = option(
         0.1, help="share of captions replaced by the empty prompt", least=0, most=1
     )
-    mask_padding: bool = option(False, help="hide padding tokens from the text encoder, as published")
+    mask_padding: bool = option(
+        False, help="hide padding tokens from the text encoder in training (never at inference), as published"
+    )
     prediction_type: Literal["eps", "v", "x0"] = option("eps", help="what the UNet predicts")
     snr_gamma: float | None = option(5.0, help="min-SNR weighting; null = plain mean", above=0)
     noise_offset: float = option(0.0, help="strength of per-channel constant noise", least=0)

@@ -18,7 +18,7 @@ class CaptionEncoder:
 
     Args:
         tokenizer, encoder: as in Stable Diffusion 1.x.
-        mask_padding: hide padding tokens from the encoder, as published.
+        mask_padding: hide padding tokens from the encoder, as published for training.
         cache: keeps the states of captions seen before.
     """
 
@@ -35,6 +35,12 @@ class CaptionEncoder:
         if self.cache is None:
             return self._encode(list(captions), device)
         return torch.cat([self._remembered(self.cache, caption, device) for caption in captions])
+
+    def as_at_inference(self) -> CaptionEncoder:
+        """What the sampler nodes and the published pipelines make of a prompt: nothing is masked."""
+        if not self.mask_padding:
+            return self
+        return CaptionEncoder(self.tokenizer, self.encoder, mask_padding=False, cache=None)
 
     def _remembered(self, cache: ContentCache, caption: str, device: torch.device) -> Tensor:
         key = content_key(caption)
@@ -71,6 +77,10 @@ class ConstantContext:
     def __call__(self, captions: Sequence[str], device: torch.device) -> Tensor:
         """[B, 1, width] float32."""
         return self.state.to(device).expand(len(captions), -1, -1)
+
+    def as_at_inference(self) -> ConstantContext:
+        """The same."""
+        return self
 
 
 def open_captions(

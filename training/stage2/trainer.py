@@ -52,6 +52,7 @@ class Stage2Task:
         cache = latent_cache(config)
         vae = load_vae(model).to(accelerator.device)
         self.captions = _captions(config, self.unet.config["cross_attention_dim"], cache, accelerator)
+        self.prompts = self.captions.as_at_inference()
         posteriors = None
         if cache is not None:
             identity = network_hash(vae, config.spec, config.coding, config.match_qmax)
@@ -75,7 +76,7 @@ class Stage2Task:
         self.dataset = SampleDataset(table, functools.partial(load_triple, rule, known))
         self.validation = None
         if accelerator.is_main_process:
-            self.validation = Stage2Validation(config, vae, self.captions, self.alphas)
+            self.validation = Stage2Validation(config, vae, self.prompts, self.alphas)
 
     def prepare(self, total_steps: int) -> None:
         """Place the UNet and create its optimiser."""
@@ -140,7 +141,7 @@ class Stage2Task:
 
     def save(self, folder: Path) -> None:
         """UNet, its average and the optimiser."""
-        context = self.captions([""], self.accelerator.device)
+        context = self.prompts([""], self.accelerator.device)
         save_gm_unet(self.unet.state_dict(), self.unet, self.info, context, folder / "unet")
         if self.optimisation.ema is not None:
             averaged = dict(self.unet.state_dict()) | self.optimisation.ema.shadow
