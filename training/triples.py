@@ -40,6 +40,7 @@ NEUTRAL = {
     "max_reject_fraction",
     "preset",
     "schema_version",
+    "seed",
     "pretrained_model_name_or_path",
     "vae_adapter",
 }
