@@ -166,6 +166,7 @@ def test_a_single_value_in_place_of_a_list_is_named_with_its_file(tmp_path: Path
         (["--seed", "-1"], "seed is -1, expected at least 0"),
         (["--discr_width", "4"], "discr_width is 4, too few for discr_depth 6"),
         (["--resolution", "64"], "discr_depth is 6: nothing is left of a resolution of 64"),
+        (["--gain_log2_max", "6"], "gain_log2_max is 6, of which gain_encoding linear makes nothing"),
         (["--config", "/nowhere.yaml"], "nowhere.yaml"),
     ],
 )

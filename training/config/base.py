@@ -93,6 +93,15 @@ class GainMapFields:
         peak = self.gain_log2_max or math.log2(1 + self.qmax)
         return GainCoding(encoding="log2", log2_min=self.gain_log2_min, log2_max=peak)
 
+    def check_coding(self) -> None:
+        """Raises: ConfigError for limits that the encoding has no use for."""
+        for name in ("gain_log2_min", "gain_log2_max"):
+            if self.gain_encoding == "linear" and getattr(self, name) != 0:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name):g}, of which gain_encoding linear makes nothing; "
+                    "set gain_encoding log2, or leave it out"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFields:
@@ -160,6 +169,7 @@ class TrainConfig(GainMapFields, DatasetFields, CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_coding()
         if self.resolution % 8:
             raise ConfigError(f"resolution is {self.resolution}, expected a multiple of 8")
         if not self.train_metadata:

@@ -47,6 +47,7 @@ class TriplesConfig(GainMapFields, SourceFields, CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_coding()
         if not self.source:
             raise ConfigError("source is empty, expected at least one folder, file or hf:NAME")
         if self.gain_source == "vae" and not self.pretrained_model_name_or_path:
