@@ -130,3 +130,7 @@ def test_best_curves_of_a_sample_leave_nothing_over_that_is_no_matter_of_place()
 def test_stops_beyond_displays_count_less():
     stops = torch.tensor([-1.0, 2.0, 3.0, 5.0])
     assert train_highlights.seen_on_displays(stops).tolist() == pytest.approx([-1, 2, 3, 3.6])
+
+
+def test_no_minutes_are_no_steps():
+    assert list(loop.timed_steps(0)) == []

@@ -19,10 +19,13 @@ LOG_EVERY = 500
 
 
 def timed_steps(minutes: float) -> Iterator[tuple[int, float]]:
-    """Counts steps from 0 until the time is over; beside each the share of the time that has passed."""
-    start, step = time.monotonic(), 0
-    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
-        yield step, progress
+    """Counts steps from 0 until the time is over; beside each the share of the time that has passed.
+
+    No time is no step: the way through all parts of the model without training.
+    """
+    start, step, seconds = time.monotonic(), 0, 60 * minutes
+    while (passed := time.monotonic() - start) < seconds:
+        yield step, passed / seconds
         step += 1
 
 
