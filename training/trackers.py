@@ -110,7 +110,8 @@ class Trackers:
         self.trackers = trackers
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        for tracker in self.trackers:
+        # A validation without pictures has no figures: no line either, rather than an empty one.
+        for tracker in self.trackers if values else []:
             tracker.scalars(step, values)
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
