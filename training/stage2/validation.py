@@ -125,8 +125,10 @@ class Stage2Validation:
 def load_cases(config: Stage2Config) -> list[Case]:
     """Held-back triples, or pictures of a folder with a caption each.
 
-    Raises: ConfigError when captions and pictures do not pair up.
+    Raises: ConfigError when captions and pictures do not pair up, and for settings that would go unheard.
     """
+    prompts = read_prompts(config.validation_prompts, config.validation_prompt_file)
+    _refuse_unheard(config, prompts)
     if config.validation_metadata:
         table = open_table(
             config.validation_metadata,
@@ -138,19 +140,31 @@ def load_cases(config: Stage2Config) -> list[Case]:
             case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None
         ]
     if config.validation_image_dir is None:
-        if config.validation_prompts or config.validation_prompt_file:
+        if prompts:
             raise ConfigError("validation prompts need pictures to go with; give --validation_image_dir")
         return []
     folder = Path(config.validation_image_dir)
     files = pictures_below(folder)
-    prompts = read_prompts(config.validation_prompts, config.validation_prompt_file) or [""] * len(files)
-    if not files or len(prompts) < min(len(files), config.validation_samples):
+    prompts = prompts or [""] * len(files)
+    if not files or not min(len(files), config.validation_samples) <= len(prompts) <= len(files):
         raise ConfigError(
             f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up"
         )
     pairs = list(zip(files, prompts, strict=False))[: config.validation_samples]
     cases = (_picture_case(file, prompt, config) for file, prompt in pairs)
     return [case for case in cases if case is not None]
+
+
+def _refuse_unheard(config: Stage2Config, prompts: Sequence[str]) -> None:
+    if config.validation_metadata and (prompts or config.validation_image_dir):
+        raise ConfigError(
+            "validation_metadata brings its own pictures and captions; leave it out, or validation_image_dir and "
+            "the validation prompts"
+        )
+    if prompts and config.text != "captions":
+        raise ConfigError(
+            f"text is {config.text}: the model hears no captions; leave the validation prompts out"
+        )
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
