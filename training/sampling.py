@@ -52,6 +52,8 @@ SCHEDULERS: dict[str, tuple[type[Any], dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {"timestep_spacing": "linspace"}),
     "pndm": (PNDMScheduler, {"skip_prk_steps": True, "set_alpha_to_one": False}),
 }
+# Where a model of zero terminal SNR has 0, ComfyUI samples as if it had this; sigma would be infinite.
+LEAST_ALPHA = 4.8973451890853435e-08
 PREDICTION_NAMES = {"eps": "epsilon", "v": "v_prediction", "x0": "sample"}
 PREDICTIONS = {name: prediction for prediction, name in PREDICTION_NAMES.items()}
 
@@ -70,6 +72,7 @@ def make_scheduler(name: str, alphas: Tensor, prediction: str, source: str | Non
 
     Raises: ConfigError when `source` describes no diffusers scheduler for noise levels of a model's own.
     """
+    alphas = alphas.clamp(min=LEAST_ALPHA)
     betas = (1 - alphas / torch.cat([alphas.new_ones(1), alphas[:-1]])).numpy()
     fixed = {
         "trained_betas": betas,
