@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -28,6 +29,11 @@ from training.data.plan import Draw, RankBatches
 from training.data.rows import Reject, Row
 from training.data.table import RowTable
 from training.errors import DatasetError, RejectedSample
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 # Rows tried in place of an unusable one before giving up on the data set.
 MAX_REPLACEMENTS = 64
@@ -201,6 +207,8 @@ def make_loader(
 
     Raises: DatasetError with the first batch that has no usable row.
     """
+    if workers:
+        _allow_open_files()
     loader = DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # draws, not integers
@@ -213,6 +221,17 @@ def make_loader(
         if isinstance(batch, DatasetError):
             raise batch
         yield batch
+
+
+def _allow_open_files() -> None:
+    """Raise the limit on open files to what the system grants: workers hand over every tensor as one of them,
+    and the usual 1024 are fewer than the pictures of a large batch in several parts.
+    """
+    if resource is not None:
+        _, granted = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # What macOS grants, no end, it refuses to set.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (granted, granted))
 
 
 def _as_it_is(batch: BatchT) -> BatchT:
