@@ -107,7 +107,9 @@ class GainMapFields:
 class DatasetFields:
     """Where training rows come from."""
 
-    train_metadata: list[str] = option([], help="parquet files or folders of them, picture folders, or COCO JSON")
+    train_metadata: list[str] = option(
+        [], help="parquet files or folders of them, picture folders, or COCO JSON"
+    )
     dataset_cache_dir: str | None = option(None, help="where prepared rows and latents are cached")
     image_root: str | None = option(None, help="folder that relative image paths start from")
     max_train_samples: int | None = option(

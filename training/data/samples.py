@@ -141,7 +141,9 @@ def load_triple(
     Raises: RejectedSample.
     """
     if row.gain_map is None:
-        raise RejectedSample("missing_gainmap", f"row {row.key} has no gain map")
+        raise RejectedSample(
+            "missing_gainmap", f"row {row.key} has no gain map; `python -m training triples` makes them"
+        )
     image, gain_map = read_bytes(row.image), read_bytes(row.gain_map)
     crop = rule.crop(image_size(image), draw)
     content = content_key(image, gain_map, crop.label(), repr((row.spec, row.coding)))
