@@ -265,6 +265,8 @@ def find_pictures(path: Path) -> list[tuple[str, Path]]:
     """
     if path.is_file():
         return [(path.stem, path)]
+    if not path.is_dir():
+        raise ConfigError(f"sdr_input_path {path} does not exist; expected a picture or a folder of pictures")
     files = pictures_below(path)
     if not files:
         raise ConfigError(f"sdr_input_path {path} holds no pictures; expected {', '.join(sorted(PICTURES))}")

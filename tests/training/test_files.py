@@ -68,3 +68,8 @@ def test_names_of_many_pictures_are_found_in_a_time_that_grows_with_their_number
     found = find_pictures(tmp_path)
     # Each of them compared with each took a minute.
     assert len(found) == len(files) and time.process_time() - start < 15
+
+
+def test_a_mistyped_picture_is_not_called_a_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"photo\.jgp does not exist; expected a picture or a folder"):
+        find_pictures(tmp_path / "photo.jgp")

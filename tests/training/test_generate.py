@@ -341,8 +341,9 @@ def test_names_are_unique_and_pictures_are_needed(photos: Path, tmp_path: Path) 
         "b_d_png",
         "b_d_png_2",
     ]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="holds no pictures"):
-        find_pictures(tmp_path / "nowhere")
+        find_pictures(tmp_path / "empty")
 
 
 def test_hidden_files_and_folders_are_no_pictures(tmp_path: Path) -> None:
