@@ -22,7 +22,7 @@ from gm_core.tonemap import MU
 from training.config import TriplesConfig
 from training.data.decode import decode_sdr, encode_gain_map, read_bytes
 from training.data.rows import Reject, RejectCounter, Row, unicode_text
-from training.data.shards import ShardFolder, triple_schema
+from training.data.shards import GENERATOR, ShardFolder, triple_schema
 from training.data.sources import Unit, list_units
 from training.errors import DatasetError, RejectedSample, TrainingInterrupted
 from training.gain_sources import GainSource, Picture, open_gain_source
@@ -31,7 +31,7 @@ from training.session import leave, make_accelerator
 
 logger = logging.getLogger(__name__)
 
-GENERATOR = "gm-hdr triples 1"
+VERSION = 1
 # Settings that change speed or reporting but not a single byte of a row.
 NEUTRAL = {
     "output_dir",
@@ -147,7 +147,7 @@ class Builder:
             "sdr_white_nits": config.sdr_white_nits,
             "source": row.source,
             "sha256": hashlib.sha256(item.data).hexdigest(),
-            "generator": f"{GENERATOR} {self.source.identity}",
+            "generator": f"{GENERATOR} {VERSION} {self.source.identity}",
             "height": item.picture.size[0],
             "width": item.picture.size[1],
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from training.data.rows import Reject, Row
 from training.data.sources import list_units, read_all
 from training.data.table import open_table
 from training.errors import DatasetError
+from training.stage2.trainer import training_sizes
 
 SCHEMA = pa.schema([("image", pa.string()), ("text", pa.string())])
 
@@ -87,3 +89,23 @@ def test_a_row_group_of_any_size_is_read_a_few_rows_at_a_time(tmp_path: Path) ->
         (row["image"], row["text"]) for row in rows
     ]
     assert most < 10_000_000
+
+
+def test_buckets_of_triples_are_found_without_reading_their_pictures(
+    stage2: Callable[..., Any], triples: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in (None, 4):
+        config = stage2(buckets=True, bucket_step=8, max_train_samples=limit)
+        table = open_table(
+            [str(triples)],
+            cache_dir=config.dataset_cache_dir,
+            image_root=None,
+            limit=config.max_train_samples,
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr("training.stage2.trainer.stated_sizes", lambda table: None)
+            by_headers = training_sizes(config, table)
+            patch.undo()
+            patch.setattr("training.stage2.trainer.read_bytes", None)
+            assert training_sizes(config, table) == by_headers and len(by_headers) == len(table)
+    assert len(set(by_headers)) > 1

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Rows are large: small groups keep random access cheap.
 ROWS_PER_GROUP = 16
+GENERATOR = "gm-hdr triples"
 SUCCESS = "_SUCCESS"
 DESCRIPTION = "dataset.json"
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from training.data.parquet import count_rows
 from training.data.rows import Reject, Row, found_row
+from training.data.shards import GENERATOR
 from training.data.sources import files_below, list_units, read_all
 from training.errors import DatasetError
 
@@ -59,6 +60,20 @@ class ArrowTable:
     def __getitem__(self, index: int) -> Row | Reject:
         root = self.roots[bisect_right(self.ends, index)]
         return found_row(self.rows[index], key=f"row:{index}", image_root=root, source="parquet")
+
+
+def stated_sizes(table: RowTable) -> list[tuple[int, int]] | None:
+    """(height, width) of every picture as `triples` wrote it beside them, without reading any; None elsewhere."""
+    rows = table.table if isinstance(table, FirstRows) else table
+    if not isinstance(rows, ArrowTable):
+        return None
+    wanted = ["height", "width", "generator"]
+    if not set(wanted) <= set(rows.rows.column_names):
+        return None
+    stated = rows.rows.select_columns(wanted)[: len(table)]
+    # What others call width may be that of another rendition.
+    own = all(str(generator).startswith(GENERATOR) for generator in stated["generator"])
+    return list(zip(stated["height"], stated["width"], strict=True)) if own else None
 
 
 def open_table(

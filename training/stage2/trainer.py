@@ -20,7 +20,7 @@ from training.data.crop import bucket_sizes, nearest_bucket
 from training.data.decode import image_size, read_bytes
 from training.data.rows import Reject
 from training.data.samples import CropRule, Loaded, SampleDataset, Triple, load_triple
-from training.data.table import RowTable, open_table
+from training.data.table import RowTable, open_table, stated_sizes
 from training.errors import RejectedSample
 from training.gm_unet import WEIGHTS, save_gm_unet, widen
 from training.optimisation import Optimisation
@@ -190,6 +190,10 @@ def training_sizes(config: Stage2Config, table: RowTable) -> list[tuple[int, int
     if not config.buckets:
         return [square] * len(table)
     buckets = bucket_sizes(config.resolution, config.bucket_step)
+    stated = stated_sizes(table)
+    if stated is not None:
+        found = {size: nearest_bucket(size, buckets) for size in set(stated)}
+        return [found[size] for size in stated]
     return [_bucket(table[index], buckets, square) for index in range(len(table))]
 
 
