@@ -14,7 +14,7 @@ from training.data.rows import KEY_COLUMNS, Reject, Row, duplicate, found_row, s
 from training.errors import DatasetError
 
 # Others write files whose pictures are one row group of many gigabytes.
-ROWS_AT_ONCE = 16
+BYTES_AT_ONCE = 4 << 20
 READ_BUFFER = 1 << 20
 
 
@@ -72,9 +72,11 @@ def repeated_keys(path: Path) -> dict[int, str]:
 
 def _group_rows(file: pq.ParquetFile, group: int, start: int, stop: int) -> Iterator[dict[str, Any] | str]:
     """Rows `start` to `stop` of a row group; for each that cannot be read what is wrong."""
+    described = file.metadata.row_group(group)
+    at_once = max(1, BYTES_AT_ONCE * described.num_rows // max(1, described.total_byte_size))
     position = 0
     try:
-        for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
+        for batch in file.iter_batches(min(at_once, described.num_rows), row_groups=[group]):
             first, last = max(start - position, 0), min(stop - position, batch.num_rows)
             yield from batch.slice(first, max(last - first, 0)).to_pylist()
             position += batch.num_rows
