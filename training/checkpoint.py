@@ -130,7 +130,11 @@ class CheckpointStore:
             # What does not say when it was written counts as old here, or what is whole would give way to it.
             by_age = sorted(self.all(), key=lambda path: order_of(path) < sys.maxsize)
             for path in by_age[: -max(1, self.limit)]:
-                shutil.rmtree(path)
+                try:
+                    shutil.rmtree(path)
+                except OSError as error:
+                    # Of another owner, or read by someone on a network drive: no reason to end the run.
+                    logger.warning("%s is one too many, but cannot be removed: %s", path, error)
 
 
 def step_of(path: Path) -> int | None:

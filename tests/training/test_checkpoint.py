@@ -134,3 +134,16 @@ def test_a_kill_while_the_checkpoint_of_the_same_step_is_replaced_leaves_a_whole
     assert store.latest() == tmp_path / "checkpoint-00000010"
     store.save(11, write_weights)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000011"]
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def busy(path: Path, **_: object) -> None:
+        if path.name == "checkpoint-00000001":
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", busy)
+    store.limit = 1
+    assert store.save(11, write_weights) == store.latest()
+    assert "checkpoint-00000001 is one too many, but cannot be removed" in caplog.text
