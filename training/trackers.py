@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,6 +33,9 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.stream = path.open("a", encoding="utf-8", buffering=1)
+        if _is_cut_off(path):
+            # By a full disk: the next line would be lost with it.
+            self.stream.write("\n")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -44,6 +48,14 @@ class JsonLines:
     def close(self) -> None:
         with _named(self.path):
             self.stream.close()
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a text file ends within a line."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        return file.read() not in (b"", b"\n")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from gm_core.errors import ImageWriteError
 from training.errors import ConfigError
 from training.files import only_writer, replace_file
 from training.generate import find_pictures
+from training.trackers import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
 # Forks a worker, as a data loader does, and is killed in the block.
@@ -73,3 +75,14 @@ def test_names_of_many_pictures_are_found_in_a_time_that_grows_with_their_number
 def test_a_mistyped_picture_is_not_called_a_folder_without_pictures(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"photo\.jgp does not exist; expected a picture or a folder"):
         find_pictures(tmp_path / "photo.jgp")
+
+
+def test_a_line_of_the_metrics_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "lo')
+    for step in (3, 4):
+        log = JsonLines(path)
+        log.scalars(step, {"loss": 0.5})
+        log.close()
+    first, _, *others = path.read_text().splitlines()
+    assert [json.loads(line)["step"] for line in (first, *others)] == [1, 3, 4]
