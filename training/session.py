@@ -138,7 +138,7 @@ def warn_of_launch_precision(precision: str) -> None:
 
 @contextmanager
 def opened_output(config: TrainConfig, accelerator: Accelerator) -> Iterator[Trackers]:
-    """The output folder with the resolved configuration, for this run alone, and the logs; then the run's end.
+    """The output folder with the resolved configuration, for this run alone, and the logs; ends the run.
 
     Raises: ConfigError when another run is writing into the folder.
     """

@@ -63,7 +63,7 @@ class ArrowTable:
 
 
 def stated_sizes(table: RowTable) -> list[tuple[int, int]] | None:
-    """(height, width) of every picture as `triples` wrote it beside them, without reading any; None elsewhere."""
+    """(height, width) of every picture as `triples` wrote it beside them, read from there; else None."""
     rows = table.table if isinstance(table, FirstRows) else table
     if not isinstance(rows, ArrowTable):
         return None

@@ -158,8 +158,8 @@ def load_cases(config: Stage2Config) -> list[Case]:
 def _refuse_unheard(config: Stage2Config, prompts: Sequence[str]) -> None:
     if config.validation_metadata and (prompts or config.validation_image_dir):
         raise ConfigError(
-            "validation_metadata brings its own pictures and captions; leave it out, or validation_image_dir and "
-            "the validation prompts"
+            "validation_metadata brings its own pictures and captions; leave it out, or validation_image_dir "
+            "and the validation prompts"
         )
     if prompts and config.text != "captions":
         raise ConfigError(
