@@ -83,6 +83,8 @@ def sample_dual(sdr_pass: SDRPass, gm_pass: GainMapPass) -> DualLatents:
         condition = final_condition(denoised if unfinished(sdr_pass.sigmas) else sdr, gm_pass)
         source = ConstantCondition(condition)
         start = torch.zeros_like(condition) if gm_pass.start is None else gm_pass.start
+    # In 16 bits core makes NaN where no prompt applies, and a gain map shows every rounding.
+    start = start.float()
     gain_map = sample_branch(
         gm_pass.model,
         # In `final` mode the gain map may be smaller than the picture its areas were drawn on.

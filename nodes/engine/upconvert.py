@@ -41,7 +41,7 @@ def sample_gain_map(
         scheduler=scheduler,
         denoise=1.0,
     )
-    start = torch.zeros_like(sdr_latent)
+    start = torch.zeros_like(sdr_latent, dtype=torch.float32)
     noise = cast(torch.Tensor, comfy.sample.prepare_noise(start[:1], seed))
     return sample_branch(
         gm_model,

@@ -163,6 +163,18 @@ def test_gain_map_of_an_inpainted_picture_keeps_its_known_part(dual) -> None:
     assert not torch.allclose(gain_map[..., 5:], old[..., 5:])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_16_bit_gain_map_is_continued_in_fp32(dual, models, dtype) -> None:
+    """Half of it is under no prompt: in fp16 core divides by zero there."""
+    start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(8)).to(dtype)
+    half = models.prompt(1, area=(8, 4, 0, 0), strength=1.0)
+    rounded, exact = (
+        dual(empty(2), denoise=0.5, gm_positive=half, gm_latent={"samples": samples})[1]["samples"]
+        for samples in (start, start.float())
+    )
+    assert torch.isfinite(exact).all() and torch.equal(rounded, exact)
+
+
 def test_image_to_image_paints_the_whole_gain_map_of_the_result(dual, stock) -> None:
     latent = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(8))}
     sdr, gain_map = dual(latent, denoise=0.5)
