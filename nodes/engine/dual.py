@@ -157,13 +157,25 @@ def gain_map_schedule(
     sdr_pass: SDRPass, gm_pass: GainMapPass, mode: str
 ) -> tuple[comfy.samplers.Sampler, torch.Tensor]:
     """The SDR branch's own sampler and sigmas, or a full schedule for a finished picture."""
+    sampling = gm_pass.model.get_model_object("model_sampling")
     if mode == "trajectory" or gm_pass.start is not None:
-        return sdr_pass.sampler, sdr_pass.sigmas
+        return sdr_pass.sampler, levels_known(sdr_pass.sigmas, float(sampling.sigma_max))
     own = model_info(gm_pass.model).steps
     steps = own or max(len(sdr_pass.sigmas) - 1, 0) or DEFAULT_STEPS
-    sampling = gm_pass.model.get_model_object("model_sampling")
     sampler = comfy.samplers.sampler_object("euler") if own else sdr_pass.sampler
     return sampler, comfy.samplers.calculate_sigmas(sampling, "normal", steps)
+
+
+def levels_known(sigmas: torch.Tensor, sigma_max: float) -> torch.Tensor:
+    """The noise levels up to `sigma_max`; that one stands for all above.
+
+    SDR models with zero terminal SNR begin 300 times higher. The error of a gain-map model that predicts
+    noise would grow with it, and no later step takes that back.
+    """
+    above = sigmas > sigma_max * (1 + 1e-3)
+    if not above.any():
+        return sigmas
+    return torch.cat([sigmas.new_tensor([sigma_max]), sigmas[~above & (sigmas < sigma_max)]])
 
 
 def gain_map_noise(sdr_pass: SDRPass, gm_pass: GainMapPass, start: torch.Tensor) -> torch.Tensor:

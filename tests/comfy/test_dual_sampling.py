@@ -207,6 +207,25 @@ def test_auto_takes_a_picture_below_full_noise_as_final(dual, scheduler, picture
     assert torch.equal(auto, chosen)
 
 
+@pytest.mark.parametrize("name", QUICK)
+def test_gain_map_never_sees_more_noise_than_its_model_knows(
+    host, dual, stock, sdr_model, gm_model, name
+) -> None:
+    """Zero terminal SNR begins at sigma 4518, where 1 % of error in the noise is 45 in the gain map."""
+    zero_snr = host.node("ModelSamplingDiscrete")().patch(sdr_model, "v_prediction", True)[0]
+    seen, watched = [], gm_model.clone()
+
+    def watch(apply_model, call):
+        seen.extend(call["timestep"].tolist())
+        return apply_model(call["input"], call["timestep"], **call["c"])
+
+    watched.set_model_unet_function_wrapper(watch)
+    sdr, gain_map = dual(model=zero_snr, gm_model=watched, sampler_name=name)
+    assert torch.equal(sdr["samples"], stock(model=zero_snr, sampler_name=name))
+    assert max(seen) == pytest.approx(float(gm_model.get_model_object("model_sampling").sigma_max))
+    assert torch.isfinite(gain_map["samples"]).all()
+
+
 def test_replaying_a_partial_schedule_needs_a_gain_map(dual) -> None:
     latent = {"samples": torch.ones(1, 4, 8, 8)}
     with pytest.raises(ValueError, match="gm_condition: .*gm_latent"):
