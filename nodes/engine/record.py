@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -66,4 +67,7 @@ def recording(sampler: Sampler, trajectory: Trajectory) -> Sampler:
     def run(model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         return function(Recorder(model, trajectory), *args, **kwargs)
 
-    return KSAMPLER(run, sampler.extra_options, sampler.inpaint_options)
+    # A copy, because a subclass may sample in its own way.
+    recorded = copy.copy(sampler)
+    recorded.sampler_function = run
+    return recorded

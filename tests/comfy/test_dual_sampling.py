@@ -122,6 +122,16 @@ def test_gain_map_is_the_lock_step_loops(dual, lock_step, name) -> None:
     torch.testing.assert_close(gain_map["samples"], joint_gain_map, rtol=1e-5, atol=1e-5)
 
 
+def test_a_ksampler_that_samples_in_its_own_way(comfy, dual, stock, monkeypatch) -> None:
+    class Own(comfy.samplers.KSAMPLER):
+        def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest):
+            return super().sample(model_wrap, sigmas, extra_args, callback, noise * 0.5, *rest)
+
+    euler = comfy.samplers.sampler_object("euler")
+    monkeypatch.setattr(comfy.samplers, "sampler_object", lambda name: Own(euler.sampler_function))
+    assert torch.equal(dual()[0]["samples"], stock())
+
+
 @pytest.mark.parametrize("scheduler", ["karras", "beta", "ddim_uniform"])
 def test_schedulers(dual, stock, scheduler) -> None:
     assert torch.equal(dual(scheduler=scheduler)[0]["samples"], stock(scheduler=scheduler))
