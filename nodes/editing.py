@@ -153,7 +153,8 @@ def edited(
 
     if mask is None:
         return picture_by_picture(changed, gain_map)
-    gain_map, area = same_batch(gain_map=gain_map, mask=to_mask(mask, gain_map))
+    # What is no number masks nothing.
+    gain_map, area = same_batch(gain_map=gain_map, mask=to_mask(mask, gain_map).nan_to_num(0.0))
     check_same_size(gain_map=gain_map, mask=area)
     return picture_by_picture(blended, gain_map, area)
 

@@ -55,6 +55,15 @@ def test_mask_limits_the_change(edit) -> None:
     torch.testing.assert_close(result[:, 4:], stops(gain_map)[:, 4:], rtol=1e-4, atol=1e-4)
 
 
+def test_where_a_mask_is_no_number_the_map_stays_as_it_is(edit) -> None:
+    mask = torch.full((1, 8, 8), float("nan"))
+    mask[:, :4] = 1.0
+    given = torch.full((1, 8, 8, 3), 0.5)
+    changed = edit(given, strength=0.5, mask=mask)
+    torch.testing.assert_close(changed[:, 4:], given[:, 4:])
+    assert (changed[:, :4] < given[:, :4]).all()
+
+
 def test_a_mask_of_another_size_is_refused(edit) -> None:
     with pytest.raises(ValueError, match="mask is 5x5"):
         edit(picture(1, 6, 6, 3), mask=torch.ones(1, 5, 5))
