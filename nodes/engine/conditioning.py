@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from comfy.controlnet import ControlBase, ControlLora
 from comfy.model_patcher import ModelPatcher
 
 from ...gm_core.errors import GainMapError
@@ -66,7 +67,19 @@ def gain_map_text(
             raise GainMapError(
                 f"{name}: ControlNets of SD 1.5 fit full-size GM UNets only; set gm_strength to 0."
             )
+        if any(isinstance(net, ControlLora) for net in chain_of(extra.get("control"))):
+            raise GainMapError(
+                f"{name}: a Control-LoRA takes most of its weights from the model it guides, and those of a "
+                "gain-map UNet have 8 channels; set gm_strength to 0, or use a whole ControlNet."
+            )
     return text
+
+
+def chain_of(control: ControlBase | None) -> Iterator[ControlBase]:
+    """A ControlNet and those before it."""
+    while control is not None:
+        yield control
+        control = control.previous_controlnet
 
 
 def with_control(
