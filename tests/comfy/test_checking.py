@@ -17,11 +17,24 @@ PICTURE = torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(0))
         ("GMHDREncodeSignal", {"hdr": PICTURE, "white_nits": float("nan")}, "white_nits is nan"),
         ("GMHDRPreview", {"hdr": PICTURE, "exposure": "-3"}, "exposure is '-3'; expected a number"),
         ("GMHDRSaveEXR", {"hdr": PICTURE, "filename_prefix": 7}, "filename_prefix: expected text, found int"),
+        ("GMHDRSaveJXL", {"hdr": PICTURE, "effort": 4.5}, "effort is 4.5; expected a whole number"),
+        ("GMHDRSaveAVIF", {"hdr": PICTURE, "lossless": "false"}, "lossless is 'false'; expected true or"),
     ],
 )
 def test_a_value_that_is_none_of_the_widgets_is_named(host, node_id, inputs, message) -> None:
     with pytest.raises(host.module("gm_core.errors").GainMapError, match=message):
         host.call(node_id, **inputs)
+
+
+def test_a_whole_number_may_come_as_a_float(host) -> None:
+    """As nodes that compute hand it on; torch takes no float for a number of steps."""
+    model, vae = host.call("GMHDRLoadUNet").args
+    inputs = {"gm_model": model, "vae": vae, "image": PICTURE}
+    ints, floats = (
+        host.call("GMHDRUpconvertSampler", **inputs, steps=kind(2), working_side=kind(64)).args[0]["samples"]
+        for kind in (int, float)
+    )
+    assert torch.equal(ints, floats)
 
 
 def test_a_choice_of_an_api_prompt_is_checked_when_the_graph_runs(host) -> None:
