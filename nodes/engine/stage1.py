@@ -11,6 +11,7 @@ from comfy.sd import VAE
 from ...gm_core.errors import ModelFileError
 from ...gm_core.model_info import SIGMOID_OUTPUT, VAE_OUTPUT_KEY
 from ...gm_core.vae_lora import adapter_scale, conv_out_from_ema, merge_lora, missing_conv_out
+from .load import mark_vae
 from .model_file import SAFE_SUFFIXES, StateDict, read_header, read_weights
 from .vae import check_vae
 
@@ -38,6 +39,9 @@ def prepare_vae(vae: VAE, *, adapter: Adapter | None, head: str, fp32: bool) -> 
     if adapter is not None:
         weights, stated_head, notes = adapted(weights, adapter)
     prepared = VAE(sd=weights, dtype=torch.float32 if fp32 else None)
+    if adapter is None:
+        # The same network still knows the model it came with.
+        mark_vae(prepared, vae.patcher)
     if SIGMOID_OUTPUT in (head, stated_head if head == "auto" else ""):
         # Core's annotation is of a function whose parameter is called image.
         prepared.process_output = torch.sigmoid  # pyright: ignore[reportAttributeAccessIssue]

@@ -70,6 +70,15 @@ def test_a_plain_vae_becomes_fp32_and_stays_itself(host, vae, latent) -> None:
     assert prepared.decode(latent).max() <= 1
 
 
+def test_a_copy_knows_the_model_that_the_vae_came_with(host) -> None:
+    """Core's Rebatch Latents drops what a latent says of its model; then GM VAE Decode asks the VAE."""
+    _, own = host.call("GMHDRLoadUNet").args
+    decoded = host.call(
+        "GMHDRDecode", samples={"samples": random((1, 4, 4, 4), 3)}, vae=prepare(host, own)[0]
+    )
+    assert decoded.args[1:] == (31.0, "bt709")
+
+
 def test_adapter_is_merged_with_the_scale_beside_it(host, vae, adapter, lora_name) -> None:
     before = {k: v.clone() for k, v in vae.get_sd().items()}
     prepared, notes = prepare(host, vae, lora_name=lora_name, strength=0.5)
