@@ -29,7 +29,8 @@ class DualProgress:
 
         def callback(step: int, x0: torch.Tensor, x: torch.Tensor, total_steps: int) -> None:
             self.sdr_x0 = x0
-            self._show(step + 1, previewer, x0)
+            # dpm_adaptive takes more steps than there are noise levels.
+            self._show(min(step + 1, self.sdr_steps), previewer, x0)
 
         return callback
 

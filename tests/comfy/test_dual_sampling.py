@@ -303,6 +303,13 @@ def test_one_progress_bar_and_previews_of_both_branches(dual, shown) -> None:
     assert [preview[1].size for *_, preview in shown] == [(12, 8)] * 4 + [(24, 8)] * 4
 
 
+def test_the_bar_never_goes_back(dual, shown) -> None:
+    """dpm_adaptive takes more steps than it was asked for."""
+    dual(sampler_name="dpm_adaptive")
+    values = [value for value, *_ in shown]
+    assert values == sorted(values) and len(values) > SETTINGS["steps"] * 2
+
+
 def test_previews_show_a_smaller_gain_map_beside_the_picture_too(host, dual, shown) -> None:
     dual(empty(1, 16, 24), gm_model=host.call("GMHDRLoadUNet").args[0])
     assert [preview[1].size for *_, preview in shown] == [(24, 16)] * 4 + [(48, 16)] * 2
