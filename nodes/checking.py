@@ -35,9 +35,9 @@ def checked(execute: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 def check_values(schema: io.Schema, values: Mapping[str, Any]) -> None:
     for widget in schema.inputs:
-        value = values.get(widget.id)
-        if value is None:
+        if widget.id not in values:
             continue
+        value = values[widget.id]
         if isinstance(widget, io.Combo.Input) and not widget.upload:
             check_choice(widget, value)
         elif isinstance(widget, (io.Float.Input, io.Int.Input)):
@@ -67,7 +67,7 @@ def check_number(widget: io.Float.Input | io.Int.Input, value: Any) -> None:
 def whole_numbers(schema: io.Schema, values: Mapping[str, Any]) -> dict[str, int]:
     """Values of whole-number widgets as int: nodes that compute hand on 2.0 for 2, which torch refuses."""
     names = (widget.id for widget in schema.inputs if isinstance(widget, io.Int.Input))
-    return {name: int(values[name]) for name in names if values.get(name) is not None}
+    return {name: int(values[name]) for name in names if name in values}
 
 
 def is_number(value: object) -> bool:

@@ -17,6 +17,8 @@ PICTURE = torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(0))
         ("GMHDREncodeSignal", {"hdr": PICTURE, "white_nits": float("nan")}, "white_nits is nan"),
         ("GMHDRPreview", {"hdr": PICTURE, "exposure": "-3"}, "exposure is '-3'; expected a number"),
         ("GMHDRSaveEXR", {"hdr": PICTURE, "filename_prefix": 7}, "filename_prefix: expected text, found int"),
+        ("GMHDRPreview", {"hdr": PICTURE, "operator": None}, "operator is None; expected one of: reinhard"),
+        ("GMHDRLoadUNet", {"unet_name": None}, "unet_name is None; expected one of: built-in"),
         ("GMHDRSaveJXL", {"hdr": PICTURE, "effort": 4.5}, "effort is 4.5; expected a whole number"),
         ("GMHDRSaveAVIF", {"hdr": PICTURE, "lossless": "false"}, "lossless is 'false'; expected true or"),
     ],
