@@ -157,7 +157,7 @@ def gain_map_schedule(
     sdr_pass: SDRPass, gm_pass: GainMapPass, mode: str
 ) -> tuple[comfy.samplers.Sampler, torch.Tensor]:
     """The SDR branch's own sampler and sigmas, or a full schedule for a finished picture."""
-    sampling = gm_pass.model.get_model_object("model_sampling")
+    sampling: Any = gm_pass.model.get_model_object("model_sampling")
     if mode == "trajectory" or gm_pass.start is not None:
         return sdr_pass.sampler, levels_known(sdr_pass.sigmas, float(sampling.sigma_max))
     own = model_info(gm_pass.model).steps
