@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED_REQUIREMENTS = {"OpenEXR"}
+READ_BY_PEOPLE = ("web/", "locales/", "workflows/", "scripts/assets/")
+READ_BY_COMFYUI = ("gm_core/", "nodes/", "weights/", "__init__.py", *READ_BY_PEOPLE)
 IMPORT_QUIETLY = Path(__file__).with_name("import_quietly.py")
 
 
@@ -41,6 +45,17 @@ def suffixes_in(file: str) -> list[str]:
 
 def test_the_page_brings_what_load_hdr_image_reads() -> None:
     assert suffixes_in("web/upload.js") == suffixes_in("nodes/loading.py")
+
+
+def test_the_registry_is_given_all_that_comfyui_reads() -> None:
+    """Without a leading slash the pattern docs/ left web/docs, the nodes' help, out as well."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-from=.comfyignore"]
+    try:
+        left_out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"git cannot tell: {error}")
+    assert "scripts/host.py" in left_out.splitlines()
+    assert not [path for path in left_out.splitlines() if path.startswith(READ_BY_COMFYUI)]
 
 
 def test_import_has_no_side_effects() -> None:
