@@ -15,8 +15,20 @@ from .console import Step
 COMPLETE = ".complete"
 
 
+class CacheError(RuntimeError):
+    """Nothing says where the cache is to be."""
+
+
 def cache_root() -> Path:
-    return Path(os.environ.get("GMHDR_CACHE") or Path.home() / ".cache" / "gm-hdr").expanduser().resolve()
+    """GMHDR_CACHE, or a folder in the home folder.
+
+    Raises:
+        CacheError: the home folder is not known, as that of a container's numbered user.
+    """
+    try:
+        return Path(os.environ.get("GMHDR_CACHE") or "~/.cache/gm-hdr").expanduser().resolve()
+    except RuntimeError as error:
+        raise CacheError(f"{error} Set GMHDR_CACHE to the folder for the cache.") from error
 
 
 def fingerprint(files: Sequence[Path], *words: str) -> str:

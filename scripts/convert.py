@@ -8,6 +8,7 @@ named and skipped; the exit code is 1 then.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import deque
@@ -88,7 +89,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, metavar="IN")
     parser.add_argument("--output", type=Path, required=True, metavar="OUT")
     options = parser.parse_args()
-    options.input, options.output = options.input.expanduser(), options.output.expanduser()
+    # Path.expanduser stops at names such as ~photo.png.
+    options.input = Path(os.path.expanduser(options.input))
+    options.output = Path(os.path.expanduser(options.output))
     if not options.input.exists():
         parser.error(f"IN={options.input} does not exist")
     if options.output.exists() and not options.output.is_dir():

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import install
-from .cache import build_once, cache_root, fingerprint, locked, mark_complete
+from .cache import CacheError, build_once, cache_root, fingerprint, locked, mark_complete
 from .console import CommandError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +43,7 @@ def own_host(*, tests: bool) -> Host | None:
     path = os.environ.get("COMFYUI_PATH")
     if not path:
         return None
-    comfyui = Path(path).expanduser().resolve()
+    comfyui = Path(os.path.expanduser(path)).resolve()
     if not (comfyui / "main.py").is_file():
         raise install.InstallError(
             f"COMFYUI_PATH={path} holds no ComfyUI: {comfyui / 'main.py'} does not exist."
@@ -122,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         host = ensure_host(tests=options.tests)
-    except (install.InstallError, CommandError) as error:
+    except (CacheError, install.InstallError, CommandError) as error:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(f"{error}\nThe cache {cache_root()} could not be used; GMHDR_CACHE names another folder.")

@@ -105,11 +105,11 @@ def test_an_output_that_cannot_be_written_is_told_at_once(host: Host, tmp_path: 
     assert "ComfyUI" not in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("source", ["nowhere", "empty"])
+@pytest.mark.parametrize("source", ["nowhere", "empty", "~nobody-of-that-name"])
 def test_no_picture_at_all(host: Host, tmp_path: Path, source: str) -> None:
     (tmp_path / "empty").mkdir()
-    done = run_convert(tmp_path / source, tmp_path / "out")
-    assert done.returncode != 0 and source in done.stderr
+    done = run_convert(Path(source if source.startswith("~") else tmp_path / source), tmp_path / "out")
+    assert done.returncode != 0 and source in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

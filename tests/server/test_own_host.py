@@ -25,6 +25,13 @@ def test_a_folder_without_comfyui_is_refused(comfyui: Path) -> None:
         own_host(tests=False)
 
 
+def test_a_path_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that names nobody's home folder."""
+    monkeypatch.setenv("COMFYUI_PATH", "~nobody-of-that-name/ComfyUI")
+    with pytest.raises(InstallError, match="holds no ComfyUI"):
+        own_host(tests=False)
+
+
 @pytest.mark.parametrize(
     ("python", "reason"),
     [("/nowhere/python", "does not start"), ("/", "does not start"), ("/bin/false", "exit code 1")],
@@ -43,9 +50,10 @@ def test_a_python_is_looked_up_in_path(comfyui: Path, monkeypatch: pytest.Monkey
     assert own_python(comfyui).is_absolute()
 
 
-def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cache", ["/proc/nowhere", "~nobody-of-that-name/cache"])
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
-    monkeypatch.setenv("GMHDR_CACHE", "/proc/nowhere")
+    monkeypatch.setenv("GMHDR_CACHE", cache)
     done = subprocess.run([sys.executable, "-m", "scripts.host"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert "GMHDR_CACHE" in done.stderr and "Traceback" not in done.stderr
