@@ -137,7 +137,8 @@ def is_hdr(photo: Path, kind: str | None) -> bool:
 def publish(source: Path, target: Path) -> None:
     """Copies a finished file so that the target is at any moment absent, old or complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    # Not made of the target's name, which may already be as long as names can be.
+    partial = target.with_name(f".gm-hdr.{os.getpid()}.part")
     try:
         shutil.copyfile(source, partial)
         with partial.open("rb") as handle:

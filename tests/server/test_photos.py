@@ -223,6 +223,13 @@ def test_publishing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["picture.exr"]
 
 
+def test_the_longest_names_are_published(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    target = tmp_path / ("x" * 251 + ".exr")
+    publish(tmp_path / "new", target)
+    assert target.exists()
+
+
 def test_failed_publishing_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "picture.exr"
     target.write_text("old")
