@@ -1,6 +1,10 @@
 # The Python that builds the test host (3.10 to 3.13); everything else runs in the host's own environment.
 PYTHON ?= python3
 HOST = $(PYTHON) -m scripts.host
+# As they were given: a dollar sign in a name would stand for a variable of make.
+override IN := $(value IN)
+override OUT := $(value OUT)
+export IN OUT
 
 .PHONY: help demo convert test test-all lint types bench
 

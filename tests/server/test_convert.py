@@ -98,6 +98,14 @@ def test_the_pictures_themselves_are_never_overwritten(host: Host, tmp_path: Pat
     assert (tmp_path / "a.jpg").read_bytes() == before
 
 
+def test_names_reach_the_converter_unchanged(tmp_path: Path) -> None:
+    """make and the shell see a dollar sign, quotes and a command."""
+    name = "a $$b $c \"d' `id`.png"
+    command = ["make", "convert", "PYTHON=echo", f"IN={tmp_path / name}", "OUT=hdr"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert f"--input={tmp_path / name} --output=hdr" in done.stdout, done.stderr
+
+
 def test_an_output_that_cannot_be_written_is_told_at_once(host: Host, tmp_path: Path) -> None:
     gradient(8, 8).save(tmp_path / "a.jpg")
     done = run_convert(tmp_path / "a.jpg", Path("/proc/hdr"))
