@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import runpy
 import sys
 import zipfile
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from scripts import install
 from scripts.console import Step
+from scripts.host import ROOT
 
 
 @pytest.fixture
@@ -26,6 +29,17 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(install, "pip", download)
     return wheel
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 6), (3, 7)])
+def test_pythons_too_old_to_read_the_scripts_are_refused(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]
+) -> None:
+    start = ROOT / "scripts" / "__init__.py"
+    ast.parse(start.read_text(), feature_version=(3, 4))
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit, match="3.10 to 3.13 is needed"):
+        runpy.run_path(str(start))
 
 
 def test_only_comfyui_is_unpacked(registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
