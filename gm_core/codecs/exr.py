@@ -16,7 +16,7 @@ from ..errors import ImageWriteError
 from .exr_layers import SDR_LAYER
 from .exr_read import decode_exr
 from .image import check_choice, check_hdr, check_white
-from .libraries import library
+from .libraries import openexr_library
 
 __all__ = ["COMPRESSIONS", "decode_exr", "encode_exr", "is_attribute_name", "largest_value"]
 
@@ -71,7 +71,7 @@ def encode_exr(
         ImageWriteError: wrong shape, non-finite pixels, or an option, layer or attribute out of range;
             or the OpenEXR library is missing or fails.
     """
-    openexr = library("OpenEXR", "writing .exr", ImageWriteError)
+    openexr = openexr_library("writing .exr", ImageWriteError)
     check_choice(primaries, PRIMARIES, what="primaries")
     check_choice(compression, COMPRESSIONS, what="compression")
     picture = check_hdr(hdr)

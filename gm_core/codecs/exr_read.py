@@ -14,7 +14,7 @@ from ..errors import ImageReadError
 from .chromaticities import convert, resolve_primaries, rgb_to_xyz_of
 from .exr_layers import GAIN_MAP_LAYER, SDR_LAYER
 from .image import HDRImage, check_ratio, check_size, divide_by_alpha, reading
-from .libraries import library
+from .libraries import openexr_library
 
 _MAX_BYTES = 2**32
 # PIZ stores a block of black in about 30 bytes; no codec does better than this.
@@ -48,7 +48,7 @@ def decode_exr(data: bytes) -> HDRImage:
         ImageReadError: not an OpenEXR file, damaged, too large, deep, or without a colour picture.
     """
     with reading("OpenEXR"):
-        openexr = library("OpenEXR", "reading .exr", ImageReadError)
+        openexr = openexr_library("reading .exr", ImageReadError)
         _check_headers(openexr, data)
         # Attribute values and pixels belong to the file object: copy what is kept before it closes.
         with openexr.File(io.BytesIO(data), separate_channels=True) as file:

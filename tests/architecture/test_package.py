@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from gm_core.codecs.libraries import OPENEXR_VERSION
+
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED_REQUIREMENTS = {"OpenEXR"}
 READ_BY_PEOPLE = ("web/", "locales/", "workflows/", "scripts/assets/")
@@ -28,6 +30,12 @@ def test_requirements_match_the_project_file() -> None:
     listed = re.search(r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert listed is not None
     assert re.findall(r'"([^"]+)"', listed[1]) == (ROOT / "requirements.txt").read_text().split("\n")[:-1]
+
+
+def test_the_oldest_openexr_allowed_is_one_that_the_codec_takes() -> None:
+    oldest = ".".join(str(number) for number in OPENEXR_VERSION)
+    for folder in (ROOT, ROOT / "training"):
+        assert f"OpenEXR>={oldest}" in (folder / "requirements.txt").read_text().splitlines()
 
 
 def test_registry_name() -> None:

@@ -299,6 +299,14 @@ def test_values_that_are_no_light_are_named(identity):
         decode_exr(write({"RGB": random_hdr()}, {"colorInteropID": identity}))
 
 
+def test_a_library_too_old_for_memory_is_named(monkeypatch):
+    written = encode_exr(random_hdr())
+    monkeypatch.setattr(OpenEXR, "__version__", "3.4.17")
+    for error, use in ((ImageReadError, decode_exr), (ImageWriteError, encode_exr)):
+        with pytest.raises(error, match="3.5 or newer, not 3.4.17: pip install --upgrade OpenEXR"):
+            use(written if use is decode_exr else random_hdr())
+
+
 def test_a_missing_channel_is_named():
     with pytest.raises(ImageReadError, match="the file has: B, G"):
         decode_exr(write({"G": np.zeros((2, 2), "f4"), "B": np.zeros((2, 2), "f4")}))
