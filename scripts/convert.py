@@ -116,7 +116,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("Interrupted. Pictures converted before are complete.")
     seconds = time.monotonic() - start
-    print(f"{len(photos) - len(failed)} of {len(photos)} converted to {output} in {seconds:.0f} s")
+    # Names may hold bytes that are no text; unlike standard error, standard output would refuse them.
+    shown = os.fsencode(output).decode(errors="backslashreplace")
+    print(f"{len(photos) - len(failed)} of {len(photos)} converted to {shown} in {seconds:.0f} s")
     if failed:
         sys.exit("Not converted: " + ", ".join(str(path) for path in failed))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from tests.server.readers import read_exr
 
 def run_convert(source: Path, output: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.convert", "--input", str(source), "--output", str(output)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, env=strict)
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -61,8 +63,9 @@ def converted(host: Host, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     (folder / "in" / "gone.jpg").symlink_to("nowhere.jpg")
     whole = (folder / "in" / "same.png").read_bytes()
     (folder / "in" / "cut.png").write_bytes(whole[: len(whole) // 2])
-    done = run_convert(folder / "in", folder / "out")
-    return folder / "out", expected, done.stdout + done.stderr, done.returncode
+    output = folder / os.fsdecode(b"out\xff")
+    done = run_convert(folder / "in", output)
+    return output.rename(folder / "out"), expected, done.stdout + done.stderr, done.returncode
 
 
 def test_every_readable_picture_is_converted_at_its_size(converted: tuple[Path, dict, str, int]) -> None:
