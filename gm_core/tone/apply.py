@@ -15,9 +15,9 @@ from ..errors import GainMapError
 from ..gain_coding import GainCoding
 from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
-from .clipping import NEAR_WHITE, white_share
+from .clipping import NEAR_WHITE
 from .curves import KNOTS, ToneCurves, fit_curves
-from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues
+from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, highlight_share
 from .look import look_at
 from .net import ToneNet
 from .statistics import picture_statistics
@@ -134,7 +134,7 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     for top in range(0, height, ROWS_PER_STRIP):
         strip = sdr[:, :, top : top + ROWS_PER_STRIP]
         small_to_strip = lambda stops: resized_rows(stops, top, strip.shape[-2], height, width)  # noqa: E731, B023
-        bright = white_share(strip) * small_to_strip(beyond) + tinted_share(strip) * small_to_strip(tints)
+        bright = highlight_share(strip) * small_to_strip(beyond) + tinted_share(strip) * small_to_strip(tints)
         stops = gain_with_highlights(curves, strip, bright)
         coded[:, :, top : top + ROWS_PER_STRIP] = (stops - coding.log2_min) / span
     return coded.clamp_(0, 1)

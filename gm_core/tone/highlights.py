@@ -21,6 +21,8 @@ WHITE_CLUE, GAIN_CLUE = 3, 5
 """Of the clues, where the one about white in any channel and the one about stops are."""
 WIDTHS = (32, 64, 96, 128)
 """Channels at each size of the net, from the largest to the smallest."""
+COLOURED, PALE = 0.2, 0.8
+"""Values of the smallest channel between which a clipped pixel becomes pale, so that it may be a lamp."""
 BOLDNESS = 1.4
 """By how much differences between clipped areas exceed the net's answers."""
 
@@ -38,6 +40,15 @@ def highlight_clues(sdr: Tensor, gain: Tensor) -> Tensor:
     all_white = whiteness(sdr.amin(dim=1, keepdim=True))
     clues = torch.cat([sdr - 0.5, white_share(sdr), all_white, gain / 4], dim=1)
     return avg_pool2d(clues, STEP)
+
+
+def highlight_share(sdr: Tensor) -> Tensor:
+    """How far highlights count in each pixel of a picture `[B,3,H,W]`, `[B,1,H,W]` in [0,1]: as far as it is
+    clipped and pale. Of a deep colour one channel clips alone, and was barely over; with a lamp's stops an
+    edge would run through blue skies where blue ends.
+    """
+    paleness = (sdr.amin(dim=1, keepdim=True) - COLOURED) / (PALE - COLOURED)
+    return white_share(sdr) * paleness.clamp(0, 1)
 
 
 def bolder(stops: Tensor, white: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from gm_core.tone.highlights import (
     HighlightNet,
     bolder,
     highlight_clues,
+    highlight_share,
 )
 from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
@@ -131,3 +132,16 @@ def test_wrong_weights_are_refused_by_file_name():
     weights = {**tone_net(lively_net()).state_dict(), "highlights.leave.weight": torch.zeros(3)}
     with pytest.raises(ModelFileError, match=r"model\.safetensors.*tone net"):
         ToneNet.from_weights(weights, "model.safetensors")
+
+
+def test_a_deep_colour_is_no_lamp_and_becomes_one_gradually():
+    """One channel is clipped all along, the others rise: no edge where a blue sky has no more blue."""
+    rising = torch.linspace(0, 1, 200).view(1, 1, 1, -1)
+    share = highlight_share(torch.cat([rising, rising, torch.ones_like(rising)], dim=1))[0, 0, 0]
+    assert share[0] == 0 and share[-1] == 1
+    assert 0 <= share.diff().min() and share.diff().max() < 0.01
+
+
+def test_highlights_count_in_grey_as_far_as_it_is_white():
+    grey = torch.linspace(0.8, 1, 100).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    assert_close(highlight_share(grey), white_share(grey))
