@@ -21,7 +21,7 @@ from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, highl
 from .look import look_at
 from .net import ToneNet
 from .statistics import picture_statistics
-from .tints import TintNet, tint_clues, tinted_share
+from .tints import TintNet, belief, tint_clues, tinted_share
 
 INFERRED_SHARE = 0.9
 """Weight of the curves that the net infers beside those that the UNet painted."""
@@ -51,7 +51,8 @@ def tint_stops(net: TintNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
     """Stops `[B,3,h,w]`, small, that clipped channels gain beside others, by the `look_at` of a picture."""
     if net is None:
         return look.new_zeros(len(look), 3, 1, 1)
-    return lost_light(curves) * net(tint_clues(look, curves.gain(look)))
+    clues = tint_clues(look, curves.gain(look))
+    return lost_light(curves) * belief(clues) * net(clues)
 
 
 def lost_light(curves: ToneCurves) -> Tensor:

@@ -21,12 +21,14 @@ WIDTHS = (24, 32, 48, 64)
 CARRIED = 3
 """Kinds of pixels whose colours are carried on: those not clipped, bright ones, and those clipped in part."""
 TINT_CLUES = 3 + 3 + 1 + 1 + 3 * CARRIED + len(SURROUNDINGS) + 1
-CLIPPED_CLUES, GAIN_CLUE = slice(3, 6), 7
-"""Of the clues, where those about each channel's white and the one about stops are."""
+CLIPPED_CLUES, GAIN_CLUE, FAR_WHITE_CLUE = slice(3, 6), 7, -2
+"""Of the clues, where those about each channel's white, stops and white in the wider surroundings are."""
 DARK, BRIGHT = 0.1, 0.75
 """Values of the largest channel from which a colour is more than noise, and from which it is bright."""
 BARELY_OVER, WHOLLY_OVER = 0.6, 0.95
 """Values of the smallest channel between which those that are clipped come to have all of their tint."""
+ALONE, IN_COMPANY = 0.6, 0.1
+"""Share of its tint that a small white thing keeps, and how much white around makes it all."""
 ENOUGH = 4.0
 """One over the share of a place from which its own colour counts alone."""
 
@@ -76,6 +78,15 @@ def tint_clues(sdr: Tensor, gain: Tensor) -> Tensor:
 def _carried_at_places(colours: Tensor, weight: Tensor) -> Tensor:
     share = avg_pool2d(weight, STEP)
     return carried_on(avg_pool2d(weight * colours, STEP) / share.clamp(min=1e-6), share)
+
+
+def belief(clues: Tensor) -> Tensor:
+    """How far what is clipped takes its surroundings' colour, `[B,1,h,w]` of the clues `[B,TINT_CLUES,h,w]`.
+
+    A large white area mostly is what it borders on, a sky; a small one often is a reflex of something else.
+    """
+    white = clues[:, FAR_WHITE_CLUE, None]
+    return torch.lerp(torch.full_like(white, ALONE), torch.ones_like(white), (white / IN_COMPANY).clamp(0, 1))
 
 
 def tinted_share(sdr: Tensor) -> Tensor:

@@ -10,7 +10,16 @@ from gm_core.tone.clipping import NEAR_WHITE
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
-from gm_core.tone.tints import TINT_CLUES, TintNet, carried_on, chroma, tint_clues, tinted_share
+from gm_core.tone.tints import (
+    ALONE,
+    TINT_CLUES,
+    TintNet,
+    belief,
+    carried_on,
+    chroma,
+    tint_clues,
+    tinted_share,
+)
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
 BLUE = torch.tensor([0.5, 0.7, 0.9]).view(1, 3, 1, 1)
@@ -89,6 +98,14 @@ def test_tints_are_neither_brighter_nor_darker():
 def test_white_of_a_picture_that_lost_no_light_has_no_tint():
     assert tint_stops(lively_net(), look_at(sky()), curves_rising_by(0.1)).abs().max() == 0
     assert tint_stops(lively_net(), look_at(sky()), curves_rising_by(2.0)).abs().max() > 0.01
+
+
+def test_small_reflexes_take_less_of_the_colours_around_than_clipped_skies():
+    """A window mirrored in a visor is no part of the orange suit below."""
+    reflex = (BLUE * torch.ones(1, 3, 256, 256)).index_fill(1, torch.tensor([2]), 0.2)
+    reflex[..., 128:132, 128:132] = 1
+    assert_close(belief(clues_of(reflex))[..., 16, 16], torch.tensor([[ALONE]]), rtol=0, atol=0.05)
+    assert_close(belief(clues_of(sky()))[..., -2:], torch.ones(1, 1, 32, 2))
 
 
 def test_chroma_is_that_of_light():
