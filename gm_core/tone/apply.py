@@ -15,7 +15,7 @@ from ..errors import GainMapError
 from ..gain_coding import GainCoding
 from ..model_info import GainMapModelInfo
 from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
-from .clipping import NEAR_WHITE
+from .clipping import NEAR_WHITE, even_whiteness
 from .curves import KNOTS, ToneCurves, fit_curves
 from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, highlight_share
 from .look import look_at
@@ -53,6 +53,13 @@ def tint_stops(net: TintNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
         return look.new_zeros(len(look), 3, 1, 1)
     clues = tint_clues(look, curves.gain(look))
     return lost_light(curves) * belief(clues) * net(clues)
+
+
+def evened(stops: Tensor, look: Tensor) -> Tensor:
+    """Stops `[B,C,*,*]` of a net as far as what is around is white, `[B,C,h,w]`, by the values `[B,C,h,w]` of
+    a picture's `look_at`.
+    """
+    return interpolate(stops, size=look.shape[-2:], mode="bilinear") * even_whiteness(look)
 
 
 def lost_light(curves: ToneCurves) -> Tensor:
@@ -129,7 +136,8 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     gain = small.float() * span + coding.log2_min
     curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
     look = look_at(sdr)
-    beyond, tints = highlight_stops(net.highlights, look, curves), tint_stops(net.tints, look, curves)
+    beyond = evened(highlight_stops(net.highlights, look, curves), look.amax(dim=1, keepdim=True))
+    tints = evened(tint_stops(net.tints, look, curves), look)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from .clipping import white_share, whiteness
+from .clipping import over, white_share, whiteness
 from .look import STEP, SURROUNDINGS, surroundings
 from .small_unet import SmallUNet
 
@@ -48,7 +48,7 @@ def highlight_share(sdr: Tensor) -> Tensor:
     edge would run through blue skies where blue ends.
     """
     paleness = (sdr.amin(dim=1, keepdim=True) - COLOURED) / (PALE - COLOURED)
-    return white_share(sdr) * paleness.clamp(0, 1)
+    return over(sdr.amax(dim=1, keepdim=True)) * paleness.clamp(0, 1)
 
 
 def bolder(stops: Tensor, white: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .clipping import white_share, whiteness
+from .clipping import over, white_share, whiteness
 from .look import STEP, SURROUNDINGS, surroundings
 from .small_unet import SmallUNet
 
@@ -95,7 +95,7 @@ def tinted_share(sdr: Tensor) -> Tensor:
     a violet ring around each sun.
     """
     smallest = sdr.amin(dim=1, keepdim=True)
-    return whiteness(sdr) * ((smallest - BARELY_OVER) / (WHOLLY_OVER - BARELY_OVER)).clamp(0, 1)
+    return over(sdr) * ((smallest - BARELY_OVER) / (WHOLLY_OVER - BARELY_OVER)).clamp(0, 1)
 
 
 class TintNet(SmallUNet):

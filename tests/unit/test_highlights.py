@@ -7,7 +7,7 @@ from torch.testing import assert_close
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.tone.apply import full_size_map, gain_with_highlights, highlight_stops
-from gm_core.tone.clipping import WHITE, white_share
+from gm_core.tone.clipping import WHITE, even_whiteness, over, white_share
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.highlights import (
     BOLDNESS,
@@ -143,5 +143,22 @@ def test_a_deep_colour_is_no_lamp_and_becomes_one_gradually():
 
 
 def test_highlights_count_in_grey_as_far_as_it_is_white():
-    grey = torch.linspace(0.8, 1, 100).view(1, 1, 1, -1).expand(1, 3, 1, -1)
-    assert_close(highlight_share(grey), white_share(grey))
+    grey = torch.linspace(0.8, 1, 100).view(1, 1, 1, -1)
+    assert_close(highlight_share(grey.expand(1, 3, 1, -1)), over(grey))
+
+
+def test_one_code_more_or_less_makes_no_blocks_in_a_sky():
+    """JPEG leaves blocks of one code's difference; as the net's stops they would be fourteen times that."""
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.randint(250, 255, (1, 1, 64, 64), generator=generator) / 255
+    sdr = blocks.repeat_interleave(8, -1).repeat_interleave(8, -2).expand(1, 3, -1, -1)
+    change = full_map(sdr, lively_net()) - full_map(sdr, None)
+    steps = change.diff(dim=-1).abs()[..., 7::8]
+    assert change.abs().mean() > 15 * steps.mean() > 0
+
+
+@pytest.mark.parametrize("wall", [0.5, 0.9])
+def test_a_small_lamp_before_a_wall_is_white_to_its_edge(wall):
+    look = torch.full((1, 1, 40, 40), wall)
+    look[..., 20:22, 20:22] = 1
+    assert_close(even_whiteness(look), torch.ones_like(look))
