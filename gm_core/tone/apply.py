@@ -132,7 +132,7 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     if coding.encoding != "log2":
         raise GainMapError("tone correction needs a log2-coded gain map; this model's is linear")
     span = coding.log2_max - coding.log2_min
-    seen = interpolate(sdr, size=small.shape[-2:], mode="bilinear", antialias=True)
+    seen = interpolate(sdr.float(), size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
     curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
     look = look_at(sdr)
@@ -141,7 +141,7 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):
-        strip = sdr[:, :, top : top + ROWS_PER_STRIP]
+        strip = sdr[:, :, top : top + ROWS_PER_STRIP].float()
         small_to_strip = lambda stops: resized_rows(stops, top, strip.shape[-2], height, width)  # noqa: E731, B023
         bright = highlight_share(strip) * small_to_strip(beyond) + tinted_share(strip) * small_to_strip(tints)
         stops = gain_with_highlights(curves, strip, bright)

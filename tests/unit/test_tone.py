@@ -117,6 +117,12 @@ def test_greys_stay_grey(seed):
     assert_close(gain, gain.mean(dim=1, keepdim=True).expand_as(gain), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_picture_of_half_precision_is_one_of_the_same_values(dtype):
+    sdr, coded = picture(40, 56).to(dtype), torch.full((1, 3, 32, 48), 0.4)
+    assert_close(corrected(sdr, coded), corrected(sdr.float(), coded))
+
+
 def test_strength_zero_changes_nothing():
     sdr, coded = picture(32, 48), torch.full((1, 3, 32, 48), 0.4)
     assert_close(corrected(sdr, coded, strength=0.0), coded)
