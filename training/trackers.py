@@ -54,8 +54,10 @@ def _is_cut_off(path: Path) -> bool:
     """Whether a text file ends within a line."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        return file.read() not in (b"", b"\n")
+        if size == 0:
+            return False
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
 
 
 @contextmanager
