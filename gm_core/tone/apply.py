@@ -18,7 +18,7 @@ from ..resample import ROWS_PER_STRIP, resized_rows, upsample_gain_map
 from .clipping import NEAR_WHITE, even_whiteness
 from .curves import KNOTS, ToneCurves, fit_curves
 from .highlights import WHITE_CLUE, HighlightNet, bolder, highlight_clues, highlight_share
-from .look import look_at
+from .look import FINER, fine_look_at, look_at
 from .net import ToneNet
 from .statistics import picture_statistics
 from .tints import TintNet, belief, tint_clues, tinted_share
@@ -55,11 +55,12 @@ def tint_stops(net: TintNet | None, look: Tensor, curves: ToneCurves) -> Tensor:
     return lost_light(curves) * belief(clues) * net(clues)
 
 
-def evened(stops: Tensor, look: Tensor) -> Tensor:
-    """Stops `[B,C,*,*]` of a net as far as what is around is white, `[B,C,h,w]`, by the values `[B,C,h,w]` of
-    a picture's `look_at`.
+def evened(stops: Tensor, fine_look: Tensor) -> Tensor:
+    """Stops `[B,C,*,*]` of a net as far as what is around is white, `[B,C,h,w]`, by the values of a picture's
+    `fine_look_at`, `[B,C,h*FINER,w*FINER]`.
     """
-    return interpolate(stops, size=look.shape[-2:], mode="bilinear") * even_whiteness(look)
+    even = even_whiteness(fine_look, FINER)
+    return interpolate(stops, size=even.shape[-2:], mode="bilinear") * even
 
 
 def lost_light(curves: ToneCurves) -> Tensor:
@@ -135,9 +136,9 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     seen = interpolate(sdr.float(), size=small.shape[-2:], mode="bilinear", antialias=True)
     gain = small.float() * span + coding.log2_min
     curves = tone_consensus(fit_curves(seen, gain), net(picture_statistics(sdr))).rising()
-    look = look_at(sdr)
-    beyond = evened(highlight_stops(net.highlights, look, curves), look.amax(dim=1, keepdim=True))
-    tints = evened(tint_stops(net.tints, look, curves), look)
+    look, fine_look = look_at(sdr), fine_look_at(sdr)
+    beyond = evened(highlight_stops(net.highlights, look, curves), fine_look.amax(dim=1, keepdim=True))
+    tints = evened(tint_stops(net.tints, look, curves), fine_look)
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from ..resample import box_mean
 
@@ -11,7 +12,7 @@ NEAR_WHITE, WHITE = 0.965, 0.995
 OVER = 0.98
 """Value from which a pixel is as white as what is around it."""
 LIKE_WHITE, EVEN_RADIUS = 0.95, 1
-"""Value from which a place is compared with the white ones around it, and how far they are away at most."""
+"""Value from which a pixel is compared with the white ones around it, and how many places far they are."""
 LITTLE = 1e-3
 
 
@@ -30,13 +31,17 @@ def over(value: Tensor) -> Tensor:
     return ((value - NEAR_WHITE) / (OVER - NEAR_WHITE)).clamp(0, 1)
 
 
-def even_whiteness(look: Tensor) -> Tensor:
-    """How white what is nearly white around each place is, `[B,C,h,w]` in [0,1] of values `[B,C,h,w]` of a
-    picture's `look_at`; 1 where nothing is.
+def even_whiteness(sdr: Tensor, step: int) -> Tensor:
+    """How white what is nearly white around each place is, `[B,C,h,w]` in [0,1]; 1 where nothing is.
 
     Stops that come with a pixel's own whiteness, seven of 255 codes, make visible blocks and bands of one
     code's difference in a sky. What is clearly darker does not count, so lamps and suns keep their edges.
+
+    Args:
+        sdr: `[B,C,h*step,w*step]` values, so fine that a small lamp is not blended with the dark around it.
+        step: pixels a side that are one place.
     """
-    nearly = ((look - LIKE_WHITE) / (NEAR_WHITE - LIKE_WHITE)).clamp(0, 1)
-    white, all_nearly = (box_mean(of, EVEN_RADIUS) for of in (whiteness(look) * nearly, nearly))
+    nearly = ((sdr - LIKE_WHITE) / (NEAR_WHITE - LIKE_WHITE)).clamp(0, 1)
+    places = (avg_pool2d(of, step) for of in (whiteness(sdr) * nearly, nearly))
+    white, all_nearly = (box_mean(of, EVEN_RADIUS) for of in places)
     return (white + LITTLE) / (all_nearly + LITTLE)

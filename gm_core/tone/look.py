@@ -10,6 +10,8 @@ PLACES_SIDE, LOOK_SIDE = 32, 128
 """Short sides in pixels of what the nets see, and of the copy of the picture in which white is looked for."""
 STEP = LOOK_SIDE // PLACES_SIDE
 """Pixels a side of that copy that are one place of what the nets see."""
+FINER = 4
+"""Pixels a side of a finer copy that are one of that copy: in it small lamps still are white."""
 LONGEST = 16 * PLACES_SIDE
 """Long side in pixels of what the nets see, at most: a line one pixel high has no end otherwise."""
 SURROUNDINGS = (5, 11)
@@ -19,6 +21,12 @@ SURROUNDINGS = (5, 11)
 def look_at(sdr: Tensor) -> Tensor:
     """`[B,3,H,W]` to the copy in which white is looked for, `[B,3,h,w]`, sides multiples of `STEP`."""
     return interpolate(sdr.float(), size=look_size(*sdr.shape[-2:]), mode="area")
+
+
+def fine_look_at(sdr: Tensor) -> Tensor:
+    """The same, `FINER` times as large."""
+    height, width = look_size(*sdr.shape[-2:])
+    return interpolate(sdr.float(), size=(FINER * height, FINER * width), mode="area")
 
 
 def look_size(height: int, width: int) -> tuple[int, int]:
