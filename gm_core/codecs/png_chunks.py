@@ -24,9 +24,12 @@ class Chunk(NamedTuple):
     """start, end: where the chunk lies in the file, with its length and check sum."""
 
     kind: bytes
-    body: bytes
     start: int
     end: int
+
+    def body(self, data: bytes) -> bytes:
+        """What it holds, of the file `data`."""
+        return data[self.start + 8 : self.end - 4]
 
 
 def chunks_before_pixels(data: bytes) -> dict[bytes, bytes]:
@@ -39,9 +42,10 @@ def chunks_before_pixels(data: bytes) -> dict[bytes, bytes]:
     for chunk in _chunks(data):
         if chunk.kind == b"IDAT":
             break
-        if data[chunk.end - 4 : chunk.end] != zlib.crc32(chunk.kind + chunk.body).to_bytes(4, "big"):
+        body = chunk.body(data)
+        if data[chunk.end - 4 : chunk.end] != zlib.crc32(chunk.kind + body).to_bytes(4, "big"):
             raise ImageReadError(f"PNG: chunk {chunk.kind!r} at byte {chunk.start} is truncated or damaged")
-        found.setdefault(chunk.kind, chunk.body)
+        found.setdefault(chunk.kind, body)
     if len(found.get(b"IHDR", b"")) != 13:
         raise ImageReadError("PNG: no header chunk")
     return found
@@ -51,11 +55,11 @@ def without_oversized(data: bytes) -> bytes:
     """The file without the compressed texts and profiles for whose size Pillow refuses the whole picture."""
     parts, kept = [], 0
     for chunk in _chunks(data):
-        if chunk.kind in _COMPRESSED and _is_oversized(_compressed(chunk)):
+        if chunk.kind in _COMPRESSED and _is_oversized(_compressed(chunk.kind, chunk.body(data))):
             parts.append(data[kept : chunk.start])
             kept = chunk.end
             if chunk.kind != b"iCCP":
-                name = chunk.body.partition(b"\0")[0].decode("latin-1")
+                name = chunk.body(data).partition(b"\0")[0].decode("latin-1")
                 logger.warning("PNG: its text %r is too long and left out", name)
     return b"".join([*parts, data[kept:]]) if parts else data
 
@@ -91,13 +95,13 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
-        yield Chunk(kind, data[position + 8 : end - 4], position, end)
+        yield Chunk(kind, position, end)
         position = end
 
 
-def _compressed(chunk: Chunk) -> bytes:
+def _compressed(kind: bytes, body: bytes) -> bytes:
     """The deflated part of a text or profile; empty for what is not compressed."""
-    rest = chunk.body.partition(b"\0")[2]
-    if chunk.kind != b"iTXt":
+    rest = body.partition(b"\0")[2]
+    if kind != b"iTXt":
         return rest[1:]
     return rest[2:].partition(b"\0")[2].partition(b"\0")[2] if rest[:1] == b"\1" else b""

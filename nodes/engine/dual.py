@@ -172,10 +172,9 @@ def levels_known(sigmas: torch.Tensor, sigma_max: float) -> torch.Tensor:
     SDR models with zero terminal SNR begin 300 times higher. The error of a gain-map model that predicts
     noise would grow with it, and no later step takes that back.
     """
-    above = sigmas > sigma_max * (1 + 1e-3)
-    if not above.any():
+    if not (sigmas > sigma_max * (1 + 1e-3)).any():
         return sigmas
-    return torch.cat([sigmas.new_tensor([sigma_max]), sigmas[~above & (sigmas < sigma_max)]])
+    return torch.cat([sigmas.new_tensor([sigma_max]), sigmas[sigmas < sigma_max]])
 
 
 def gain_map_noise(sdr_pass: SDRPass, gm_pass: GainMapPass, start: torch.Tensor) -> torch.Tensor:

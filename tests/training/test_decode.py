@@ -75,6 +75,11 @@ def test_odd_exif_does_not_cost_the_picture() -> None:
     assert odd != data and decode_sdr(odd).size == (40, 56)
 
 
+def test_damaged_exif_costs_neither_the_picture_nor_its_size() -> None:
+    data = encoded(PHOTO, "PNG", exif=b"nonsense")
+    assert decode_sdr(data).size == PHOTO.size and image_size(data) == (PHOTO.height, PHOTO.width)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_a_wide_gamut_profile_is_converted(mode: str) -> None:
     # Of the web palette, which a picture of mode P has.

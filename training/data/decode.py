@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base
 
-from gm_core.codecs.pillow_srgb import to_srgb8
+from gm_core.codecs.pillow_srgb import exif_orientation, to_srgb8
 from training.errors import RejectedSample
 
 ImageSource = bytes | Path
@@ -80,7 +79,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             # Pillow gives the size of a TIFF as it is when upright.
-            turned = picture.format != "TIFF" and picture.getexif().get(Base.Orientation) in ON_ITS_SIDE
+            turned = picture.format != "TIFF" and exif_orientation(picture) in ON_ITS_SIDE
             width, height = picture.size
     except Image.DecompressionBombError as error:
         raise RejectedSample("oversize_image", str(error)) from error
