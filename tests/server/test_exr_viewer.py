@@ -31,6 +31,15 @@ CELLS, CELL = (3, 4), 16
 READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['GMHDRLoadHDR']"
 OPEN = "graph => window.app.loadApiJson(graph, 'viewer')"
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# The viewer finds pixels where its last frame drew them: none before the first, others while it opens.
+SETTLED = """async () => {
+  const frame = () => new Promise(requestAnimationFrame)
+  const canvas = document.querySelector("[data-testid=hdr-viewer-canvas] canvas")
+  const place = () => JSON.stringify(canvas.getBoundingClientRect())
+  const before = place()
+  for (let count = 0; count < 10; count++) await frame()
+  return place() === before
+}"""
 FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking")
 # The viewer draws with WebGL, which needs no GPU.
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
@@ -88,6 +97,7 @@ def viewer(new_page: Server, saved: Path) -> Iterator[Any]:
         page.evaluate(OPEN, graph)
         page.get_by_test_id("hdr-open-button").click()
         page.get_by_test_id("hdr-viewer-sidebar").get_by_text("64 x 48").wait_for()
+        page.wait_for_function(SETTLED)
         yield page
         browser.close()
 
@@ -106,11 +116,18 @@ def centres(page: Any) -> dict[tuple[int, int], tuple[float, float]]:
     }
 
 
+def reading_at(viewer: Any, x: float, y: float) -> tuple[str, str]:
+    """Place and values that the viewer tells of the pixel under the mouse."""
+    viewer.mouse.move(x, y)
+    viewer.evaluate(DRAWN)
+    place, values = viewer.get_by_test_id("hdr-pixel-readout").inner_text().split("\n")
+    return place, values
+
+
 def test_it_reads_every_value(viewer: Any, saved: Path) -> None:
     stored = read_image(saved).hdr
     for (row, column), (x, y) in centres(viewer).items():
-        viewer.mouse.move(x, y)
-        place, values = viewer.get_by_test_id("hdr-pixel-readout").inner_text().split("\n")
+        place, values = reading_at(viewer, x, y)
         right, down = (int(number) for number in place.split(","))
         assert (down // CELL, right // CELL) == (row, column)
         read = [float(number) for number in values.split()[:3]]
