@@ -17,9 +17,8 @@ from gm_core.codecs.exr import COMPRESSIONS, decode_exr, encode_exr
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
 from gm_core.codecs.png import decode_png, encode_png_pq
 from gm_core.codecs.radiance import decode_radiance, encode_radiance
-from gm_core.codecs.signal import pq_codes
-from gm_core.codecs.video import LightLevel, encode_hdr10
-from gm_core.codecs.video_read import decode_frames
+from gm_core.codecs.signal import LightLevel, pq_codes
+from gm_core.codecs.video import decode_frames, encode_hdr10
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, ffprobe
 from tests.codecs.scenes import PHOTOS, case, cases, pq, pq_psnr, psnr

@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.figures import Figure, at_least, at_most, exact
-from gm_core.codecs import gain_map_fit
-from gm_core.codecs import jpeg_segments as jpeg
-from gm_core.codecs.gain_map_metadata import GainMapMetadata
-from gm_core.codecs.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
 from gm_core.codecs.icc import srgb_table
-from gm_core.codecs.iso21496 import read_iso
-from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
+from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr, gain_map_fit
+from gm_core.codecs.ultrahdr import jpeg_segments as jpeg
+from gm_core.codecs.ultrahdr.gain_map_metadata import GainMapMetadata
+from gm_core.codecs.ultrahdr.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
+from gm_core.codecs.ultrahdr.iso21496 import read_iso
 from tests.codecs import other_writers as others
 from tests.codecs.chromium import Chromium
 from tests.codecs.readers import exiftool, libultrahdr

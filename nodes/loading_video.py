@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.video_read import VideoInfo, check_is_hdr, decode_frames, describe_video
+from ..gm_core.codecs.video import VideoInfo, check_is_hdr, decode_frames, describe_video
 from ..gm_core.color import convert_primaries
 from ..gm_core.errors import ImageReadError
 from .checking import checked

@@ -10,8 +10,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..gm_core.codecs.exr import COMPRESSIONS, encode_exr, is_attribute_name, largest_value
-from ..gm_core.codecs.exr_layers import GAIN_MAP_LAYER, SDR_LAYER, equation_attributes
+from ..gm_core.codecs.exr import (
+    COMPRESSIONS,
+    GAIN_MAP_LAYER,
+    SDR_LAYER,
+    encode_exr,
+    equation_attributes,
+    is_attribute_name,
+    largest_value,
+)
 from ..gm_core.color import PRIMARIES
 from ..gm_core.gain_map import GainMapSpec
 from .checking import checked

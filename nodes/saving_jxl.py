@@ -6,8 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..gm_core.codecs.exif import exif_block
-from ..gm_core.codecs.jxl import encode_jxl
-from ..gm_core.codecs.jxl_metadata import with_exif
+from ..gm_core.codecs.jxl import encode_jxl, with_exif
 from .checking import checked
 from .inputs import HDR_TOOLTIP, prefix_input, primaries_input
 from .output_files import preview, report, workflow_metadata

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gm_core.codecs.exr import encode_exr
-from gm_core.codecs.exr_layers import GAIN_MAP_LAYER, SDR_LAYER, equation_attributes
+from gm_core.codecs.exr import GAIN_MAP_LAYER, SDR_LAYER, encode_exr, equation_attributes
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.color import convert_primaries

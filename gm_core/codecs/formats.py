@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .avif import decode_avif
-from .exr_read import decode_exr
+from .exr import decode_exr
 from .image import HDRImage
 from .jxl import decode_jxl, is_jxl
 from .plain import decode_plain
-from .png_read import decode_png
-from .png_write import SIGNATURE
+from .png import decode_png
+from .png.write import SIGNATURE
 from .radiance import decode_radiance
-from .ultrahdr_read import decode_ultrahdr
+from .ultrahdr import decode_ultrahdr
 
 _AVIF_BRANDS = (b"ftypavif", b"ftypavis", b"ftypmif1")
 

@@ -25,8 +25,7 @@ from gm_core.codecs.jxl import encode_jxl
 from gm_core.codecs.png import encode_png_pq
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
-from gm_core.codecs.video import encode_hdr10
-from gm_core.codecs.video_read import decode_frames
+from gm_core.codecs.video import decode_frames, encode_hdr10
 from gm_core.errors import ImageReadError
 from tests.codecs.scenes import case
 

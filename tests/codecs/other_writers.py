@@ -8,11 +8,11 @@ import struct
 import numpy as np
 from PIL import Image
 
-from gm_core.codecs import jpeg_segments as jpeg
-from gm_core.codecs.gain_map_metadata import GainMapMetadata
 from gm_core.codecs.icc import srgb_table
-from gm_core.codecs.iso21496 import build_iso
-from gm_core.codecs.mpf import MPF_LENGTH, build_mpf
+from gm_core.codecs.ultrahdr import jpeg_segments as jpeg
+from gm_core.codecs.ultrahdr.gain_map_metadata import GainMapMetadata
+from gm_core.codecs.ultrahdr.iso21496 import build_iso
+from gm_core.codecs.ultrahdr.mpf import MPF_LENGTH, build_mpf
 from tests.codecs.scenes import case
 
 SCENE = case("blobs", 9, 48, 64)

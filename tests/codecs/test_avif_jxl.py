@@ -16,7 +16,7 @@ from gm_core.codecs.avif import decode_avif, encode_avif
 from gm_core.codecs.exif import exif_block
 from gm_core.codecs.files import read_image
 from gm_core.codecs.jxl import decode_jxl, encode_jxl
-from gm_core.codecs.jxl_header import read_header
+from gm_core.codecs.jxl.header import read_header
 from gm_core.codecs.signal import light_level, pq_codes
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import exiftool

@@ -12,8 +12,8 @@ from PIL import Image
 from gm_core.codecs.avif import decode_avif
 from gm_core.codecs.icc import build_icc
 from gm_core.codecs.iso_boxes import write_box
-from gm_core.codecs.priorities import ordinary_priority
 from gm_core.codecs.signal import HLG, PQ, pq_codes
+from gm_core.codecs.video.priorities import ordinary_priority
 from gm_core.errors import ImageReadError
 from tests.codecs.raw_avif import grid_avif
 from tests.marks import writes_avif

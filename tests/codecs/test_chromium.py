@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gm_core.codecs import jpeg_segments as jpeg
 from gm_core.codecs.avif import encode_avif
 from gm_core.codecs.png import encode_png_pq
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
+from gm_core.codecs.ultrahdr import jpeg_segments as jpeg
 from tests.codecs.chromium import Chromium, find_chromium
 from tests.codecs.other_writers import APPLE_XMP, CODES, apple_exif, picture, with_index, xmp
 from tests.codecs.scenes import case, pq_psnr

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gm_core.codecs import jpeg_segments as jpeg
-from gm_core.codecs.gain_map_metadata import GainMapMetadata
-from gm_core.codecs.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
 from gm_core.codecs.icc import build_icc, srgb_table
-from gm_core.codecs.iso21496 import build_iso
-from gm_core.codecs.mpf import read_mpf
 from gm_core.codecs.ultrahdr import decode_ultrahdr, encode_ultrahdr
+from gm_core.codecs.ultrahdr import jpeg_segments as jpeg
+from gm_core.codecs.ultrahdr.gain_map_metadata import GainMapMetadata
+from gm_core.codecs.ultrahdr.hdrgm_xmp import Xmp, gain_map_xmp, primary_xmp
+from gm_core.codecs.ultrahdr.iso21496 import build_iso
+from gm_core.codecs.ultrahdr.mpf import read_mpf
 from gm_core.errors import ImageReadError
 from tests.codecs.other_writers import (
     APPLE_XMP,

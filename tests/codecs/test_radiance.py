@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gm_core.codecs.files import read_image
-from gm_core.codecs.radiance import decode_radiance, encode_radiance, from_rgbe, to_rgbe
-from gm_core.codecs.radiance_rle import decode_lines, encode_lines
+from gm_core.codecs.radiance import decode_radiance, encode_radiance
+from gm_core.codecs.radiance.rgbe import from_rgbe, to_rgbe
+from gm_core.codecs.radiance.rle import decode_lines, encode_lines
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.scenes import case, pq_psnr
 

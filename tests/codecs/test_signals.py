@@ -7,7 +7,7 @@ import pytest
 
 from gm_core.codecs.frames import Tags, frame_codes, frame_picture
 from gm_core.codecs.signal import HLG, LINEAR, PQ, SRGB, picture_of, pq_codes
-from gm_core.codecs.video_read import decode_frames, describe_video
+from gm_core.codecs.video import decode_frames, describe_video
 from gm_core.errors import ImageReadError
 
 av = pytest.importorskip("av")

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gm_core.codecs import jpeg_segments as jpeg
-from gm_core.codecs.gain_map_fit import clip_noise, fit
-from gm_core.codecs.hdrgm_xmp import Xmp
-from gm_core.codecs.iso21496 import read_iso
-from gm_core.codecs.mpf import read_mpf
 from gm_core.codecs.ultrahdr import PRESETS, decode_ultrahdr, encode_ultrahdr
+from gm_core.codecs.ultrahdr import jpeg_segments as jpeg
+from gm_core.codecs.ultrahdr.gain_map_fit import clip_noise, fit
+from gm_core.codecs.ultrahdr.hdrgm_xmp import Xmp
+from gm_core.codecs.ultrahdr.iso21496 import read_iso
+from gm_core.codecs.ultrahdr.mpf import read_mpf
 from gm_core.errors import ImageWriteError
 from tests.codecs.readers import exiftool, libultrahdr
 from tests.codecs.scenes import PHOTOS, SYNTHETIC, case, pq_psnr, relative_p99

@@ -16,8 +16,8 @@ from gm_core.codecs.files import write_atomic
 from gm_core.codecs.iso_boxes import read_boxes, write_box
 from gm_core.codecs.pillow_srgb import upright
 from gm_core.codecs.signal import PQ, pq_codes
-from gm_core.codecs.video import encode_hdr10, to_yuv420
-from gm_core.codecs.video_read import decode_frames, describe_video
+from gm_core.codecs.video import decode_frames, describe_video, encode_hdr10
+from gm_core.codecs.video.write import to_yuv420
 from gm_core.errors import ImageReadError, ImageWriteError
 from tests.codecs.readers import ffprobe, run_ffmpeg
 from tests.codecs.scenes import case, pq, psnr

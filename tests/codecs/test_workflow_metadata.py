@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gm_core.codecs.jxl import decode_jxl, encode_jxl
-from gm_core.codecs.jxl_metadata import with_exif
+from gm_core.codecs.jxl import decode_jxl, encode_jxl, with_exif
 from gm_core.codecs.video import encode_hdr10
 from gm_core.errors import ImageWriteError
 from tests.codecs.readers import exiftool
