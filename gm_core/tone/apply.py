@@ -1,7 +1,7 @@
 """From the small map that a model painted to the gain map of the whole picture.
 
-The curves that the tone net inferred are averaged with those that the UNet painted and applied to the
-picture's own pixels. Added is what no curve can know: how bright clipped areas were, as the highlight net
+The curves that the tone net inferred are averaged with those that the UNet painted and, smoothed, applied to
+the picture's own pixels. Added is what no curve can know: how bright clipped areas were, as the highlight net
 says, and which colour they had, as the tint net says.
 """
 
@@ -23,7 +23,7 @@ from .net import ToneNet
 from .statistics import picture_statistics
 from .tints import TintNet, belief, tint_clues, tinted_share
 
-INFERRED_SHARE = 0.9
+INFERRED_SHARE = 0.95
 """Weight of the curves that the net infers beside those that the UNet painted."""
 NOTHING_LOST, SOMETHING_LOST = 0.1, 0.2
 """Stops that curves give white beyond mid-tones: up to the first, white is paper or paint; from the second,
@@ -139,6 +139,7 @@ def corrected_map(small: Tensor, sdr: Tensor, *, coding: GainCoding, net: ToneNe
     look, fine_look = look_at(sdr), fine_look_at(sdr)
     beyond = evened(highlight_stops(net.highlights, look, curves), fine_look.amax(dim=1, keepdim=True))
     tints = evened(tint_stops(net.tints, look, curves), fine_look)
+    curves = curves.smoothed()
     height, width = sdr.shape[-2:]
     coded = sdr.new_empty(sdr.shape, dtype=torch.float32)
     for top in range(0, height, ROWS_PER_STRIP):

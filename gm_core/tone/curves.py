@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from .clipping import white_share
-from .knots import hat_position
+from .knots import hat_position, smoothed
 
 KNOTS = 17
 """Values in [0,1], equidistant, at which a curve is known."""
+SMOOTH_STEPS = 16
+"""Parts that a smooth curve has between two of them."""
 RIDGE = 1e-3
 MAY_CLIP, OTHERS_SHARE = 0.85, 0.5
 """Value from which a channel may be clipping, and how much the other two have to say when it does."""
@@ -21,9 +23,8 @@ COLOURED, PALE = 0.5, 0.85
 
 @dataclass(frozen=True)
 class ToneCurves:
-    """Gain in stops at `KNOTS` equidistant values: by a channel's own value, and by the largest channel's.
-
-    Their sum is a pixel's gain. Both `[B,KNOTS]`.
+    """Gain in stops at equidistant values, straight between them: by a channel's own value, and by the
+    largest channel's. Their sum is a pixel's gain. Both `[B,KNOTS]`, or more when smoothed.
     """
 
     by_channel: Tensor
@@ -60,6 +61,13 @@ class ToneCurves:
         upper = grey[:, KNOTS // 2 :].clamp(min=0).cummax(dim=1).values
         lifted = torch.cat([grey[:, : KNOTS // 2], upper], dim=1)
         return ToneCurves(self.by_channel, self.by_largest + lifted - grey)
+
+    def smoothed(self) -> ToneCurves:
+        """Without the kinks at the knots, which no camera has. A grey's gain rises where it rose."""
+        grey, by_channel = (
+            smoothed(curve, SMOOTH_STEPS) for curve in (self.by_channel + self.by_largest, self.by_channel)
+        )
+        return ToneCurves(by_channel, grey - by_channel)
 
 
 def _read(curve: Tensor, value: Tensor) -> Tensor:

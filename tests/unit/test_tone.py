@@ -1,13 +1,16 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 from torch.testing import assert_close
 
 from gm_core.errors import GainMapError, ModelFileError
 from gm_core.gain_coding import GainCoding
 from gm_core.tone.apply import full_size_map, tone_consensus
 from gm_core.tone.curves import KNOTS, ToneCurves, fit_curves
+from gm_core.tone.knots import smoothed
 from gm_core.tone.net import PhoneNet, ToneNet
 from gm_core.tone.statistics import STATISTICS, picture_statistics
 
@@ -72,6 +75,26 @@ def test_rising_curves_never_darken_brighter_greys(seed):
     assert_close(after[:87], before[:87])
 
 
+@given(seed=st.integers(0, 1000), turns=st.booleans())
+def test_smooth_curves_are_scipy_s_monotone_cubic(seed, turns):
+    values = (
+        torch.rand(2, KNOTS, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5 * turns
+    )
+    values = values.round(decimals=1).cumsum(dim=1)
+    at = np.linspace(0, 1, 8 * (KNOTS - 1) + 1)
+    wanted = PchipInterpolator(at[::8], values.numpy(), axis=1)(at)
+    assert_close(smoothed(values, 8), torch.from_numpy(wanted), rtol=0, atol=1e-12)
+
+
+@given(seed=st.integers(0, 1000))
+def test_smoothed_curves_darken_no_brighter_grey_and_keep_their_knots(seed):
+    rising = curves(seed).rising()
+    greys = torch.linspace(0, 1, 16 * (KNOTS - 1) + 1).view(1, 1, 1, -1).expand(1, 3, 1, -1)
+    gain = rising.smoothed().gain(greys)[0, 0, 0]
+    assert (gain[128:].diff() >= -1e-5).all()
+    assert_close(gain[::16], rising.gain(greys)[0, 0, 0, ::16], rtol=0, atol=1e-5)
+
+
 @given(seed=st.integers(0, 1000))
 def test_cautious_gain_is_never_more_and_the_same_for_greys_and_below_white(seed):
     sdr, made_by = picture(40, 40, seed), curves(seed)
@@ -96,7 +119,7 @@ def corrected(sdr: torch.Tensor, coded: torch.Tensor, **options) -> torch.Tensor
 def test_full_strength_lies_between_the_map_and_the_net_s_curves():
     sdr = picture(64, 64)
     painted, inferred = curves(1), random_net()(picture_statistics(sdr))
-    wanted = tone_consensus(painted, inferred).rising().cautious_gain(sdr)
+    wanted = tone_consensus(painted, inferred).rising().smoothed().cautious_gain(sdr)
     gain = corrected(sdr, (painted.gain(sdr) - CODING.log2_min) / 8) * 8 + CODING.log2_min
     assert_close(gain, wanted, rtol=0, atol=0.15)
 
