@@ -56,7 +56,8 @@ class GainMapDecode(io.ComfyNode):
                 io.Image.Input(
                     "guide",
                     optional=True,
-                    tooltip="The SDR picture. The gain map is resized to it, following its edges.",
+                    tooltip="The SDR picture. The gain map is brought to its size, following its edges. "
+                    "Without it the map stays as small as the model works.",
                 ),
                 io.Float.Input(
                     "tone_correction",

@@ -67,7 +67,7 @@ class DualSampler(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GMHDRDualSampler",
-            display_name="GM Dual Sampler",
+            display_name="GM Dual Sampler (Text to HDR)",
             category="GM-HDR/sampling",
             description="KSampler that also paints the gain map. The SDR picture is the one KSampler makes.",
             inputs=[
@@ -117,9 +117,14 @@ class DualSamplerAdvanced(io.ComfyNode):
             inputs=[
                 io.Noise.Input("noise", tooltip="The same noise starts both branches."),
                 io.Guider.Input("guider", tooltip="Guides the SDR branch; any guider on an SD 1.5 model."),
-                io.Sampler.Input("sampler", tooltip="The sampling algorithm of both branches."),
+                io.Sampler.Input(
+                    "sampler",
+                    tooltip="The sampling algorithm of the SDR branch; a gain map that follows its trajectory "
+                    "uses it too.",
+                ),
                 io.Sigmas.Input(
-                    "sigmas", tooltip="Noise levels of the SDR branch; a gain map may follow them."
+                    "sigmas",
+                    tooltip="Noise levels of the SDR branch; a gain map that follows its trajectory has them too.",
                 ),
                 io.Latent.Input("latent_image", tooltip="Where the SDR branch starts."),
                 gm_model_input(),

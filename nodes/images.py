@@ -88,7 +88,7 @@ class Preview(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GMHDRPreview",
-            display_name="HDR Preview",
+            display_name="HDR Preview (Tone Map)",
             category="GM-HDR/image",
             description="Shows an HDR picture on an SDR screen, at any exposure.",
             is_output_node=True,

@@ -28,7 +28,7 @@ class LoadHDR(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GMHDRLoadHDR",
-            display_name="Load HDR Image",
+            display_name="Load HDR Image (EXR, Ultra HDR)",
             category="GM-HDR/loaders",
             description="Reads Ultra HDR, OpenEXR, Radiance, PNG, AVIF and JPEG XL as SDR and gain map.",
             inputs=[

@@ -27,7 +27,7 @@ class EncodeSignal(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GMHDREncodeSignal",
-            display_name="Encode HDR Signal",
+            display_name="Encode HDR Signal (PQ, HLG)",
             category="GM-HDR/image",
             description="Makes an HDR picture fit for ComfyUI's own savers: PQ, HLG or linear.",
             inputs=[
@@ -56,7 +56,7 @@ class DecodeSignal(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="GMHDRDecodeSignal",
-            display_name="Decode HDR Signal",
+            display_name="Decode HDR Signal (PQ, HLG)",
             category="GM-HDR/image",
             description="Makes a PQ, HLG or linear picture of ComfyUI's own nodes an HDR picture.",
             inputs=[

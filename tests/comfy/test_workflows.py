@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,10 +35,22 @@ def inputs(host, models) -> None:
     Image.fromarray(values).save(host.base / "input/example.png")
     exr = host.module("gm_core.codecs.exr").encode_exr(values[..., :3].astype(np.float32) / 25)
     (host.base / "input/example.exr").write_bytes(exr)
+    write_film(host.base / "input/video.mp4", values[:64, :96, :3])
     models.accept_tiny_checkpoints()
     models.write_checkpoint(host.base / "models/checkpoints/v1-5-pruned-emaonly-fp16.safetensors")
     control = host.base / "models/controlnet/control_v11p_sd15_canny_fp16.safetensors"
     models.save(models.control_net(), control)
+
+
+def write_film(path: Path, picture: np.ndarray) -> None:
+    """Two equal SDR frames, 8 bits."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.height, stream.width = picture.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def quick(name: str) -> dict:
@@ -91,3 +104,11 @@ def test_recombine_makes_the_lamps_of_its_sample_bright_and_leaves_the_sky(host,
     stops = (1 + 3 * gain_map).log2().amax(-1)
     assert 1.5 < stops.max() < 2 and stops.median() < 0.5
     assert 2 < host.value("3").max() < 4
+
+
+def test_video_to_hdr_keeps_rate_and_frames(host, inputs) -> None:
+    shown = host.run(graph("video_to_hdr"))
+    saved = shown["7"]["images"][0]
+    with av.open(str(host.base / "output" / saved["subfolder"] / saved["filename"])) as container:
+        stream = container.streams.video[0]
+        assert (stream.frames, stream.average_rate, stream.codec_context.color_trc) == (2, 24, 16)
