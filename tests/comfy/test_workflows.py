@@ -87,6 +87,18 @@ def test_ui_form_explains_itself(name) -> None:
     assert Image.open(WORKFLOWS / f"{name}.jpg").format == "JPEG"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_form_can_be_read_when_it_opens(name) -> None:
+    """Newer pages fit a template into the window, and draw no text below 57 %: 2,100 at 1600 pixels."""
+    nodes = [(*node["pos"], *node["size"]) for node in ui(name)["nodes"]]
+    assert max(x + width for x, _, width, _ in nodes) - min(x for x, *_ in nodes) <= 2100
+    title = 30
+    for number, (x, y, width, height) in enumerate(nodes):
+        for left, top, wide, high in nodes[number + 1 :]:
+            apart = x + width <= left or left + wide <= x
+            assert apart or y + height <= top - title or top + high <= y - title
+
+
 def test_every_ui_form_has_an_api_twin() -> None:
     assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == NAMES
 
