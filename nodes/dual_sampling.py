@@ -119,12 +119,12 @@ class DualSamplerAdvanced(io.ComfyNode):
                 io.Guider.Input("guider", tooltip="Guides the SDR branch; any guider on an SD 1.5 model."),
                 io.Sampler.Input(
                     "sampler",
-                    tooltip="The sampling algorithm of the SDR branch; a gain map that follows its trajectory "
-                    "uses it too.",
+                    tooltip="The sampling algorithm of the SDR branch, and of a gain map that follows its "
+                    "trajectory.",
                 ),
                 io.Sigmas.Input(
                     "sigmas",
-                    tooltip="Noise levels of the SDR branch; a gain map that follows its trajectory has them too.",
+                    tooltip="Noise levels of the SDR branch, and of a gain map that follows its trajectory.",
                 ),
                 io.Latent.Input("latent_image", tooltip="Where the SDR branch starts."),
                 gm_model_input(),

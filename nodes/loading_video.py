@@ -65,7 +65,7 @@ def read_batch(path: Path, start: int, count: int, white_nits: float, convert_to
 
 def range_inputs() -> list[io.Input]:
     return [
-        io.Int.Input("start_frame", default=0, min=0, max=10**7, tooltip="Frames to leave out at the beginning."),
+        io.Int.Input("start_frame", default=0, min=0, max=10**7, tooltip="Frames to leave out at the start."),
         io.Int.Input("frame_count", default=0, min=0, max=10**7, tooltip="How many frames; 0 = to the end."),
         io.Float.Input(
             "memory_limit",

@@ -39,7 +39,8 @@ def working_side_input() -> io.Int.Input:
         max=4096,
         step=8,
         tooltip="Short side in pixels at which the model works; GM VAE Decode brings the map back to full "
-        f"size. 0 = the model's own, or the picture's up to {LARGEST_OWN_SIDE} if it says nothing.",
+        f"size. 0 = the model's own (128 of the built-in one), or the picture's up to {LARGEST_OWN_SIDE} if "
+        "it says nothing.",
     )
 
 
