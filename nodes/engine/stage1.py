@@ -43,8 +43,9 @@ def prepare_vae(vae: VAE, *, adapter: Adapter | None, head: str, fp32: bool) -> 
         # The same network still knows the model it came with.
         mark_vae(prepared, vae.patcher)
     if SIGMOID_OUTPUT in (head, stated_head if head == "auto" else ""):
+        # In place: newer versions of core look at the pixels they passed, not at what is returned.
         # Core's annotation is of a function whose parameter is called image.
-        prepared.process_output = torch.sigmoid  # pyright: ignore[reportAttributeAccessIssue]
+        prepared.process_output = torch.sigmoid_  # pyright: ignore[reportAttributeAccessIssue]
     return prepared, notes
 
 
