@@ -34,10 +34,13 @@ DTYPES = {"default": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32"
 PREDICTIONS = {"v": comfy.model_sampling.V_PREDICTION, "x0": comfy.model_sampling.X0}
 
 
-def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
+def load_gm_unet(path: Path, weight_dtype: str = "default", **loading: bool) -> ModelPatcher:
     """GM UNet in LDM or diffusers names -> MODEL with a GainMapModelInfo attached.
 
     On disk the first conv takes [SDR, gain map] (the paper's order) unless the file says otherwise.
+
+    Args:
+        loading: what core tells its own loader when it loads a model again, such as disable_dynamic.
 
     Raises:
         ModelFileError: unreadable, another architecture, missing tensors, or wrong metadata.
@@ -51,7 +54,9 @@ def load_gm_unet(path: Path, weight_dtype: str = "default") -> ModelPatcher:
         raise ModelFileError(f"{path.name}: {error}") from error
     check_values(weights, path.name)
     context, tone_net = weights.pop(TEXT_CONTEXT_KEY, None), ToneNet.pop_from(weights, path.name)
-    patcher = build(weights, metadata, DTYPES[weight_dtype], path.name)
+    patcher = build(weights, metadata, DTYPES[weight_dtype], path.name, **loading)
+    # How newer versions of core load it again, for LoRA hooks of a prompt and for other devices.
+    patcher.cached_patcher_init = (load_gm_unet, (path, weight_dtype))  # pyright: ignore[reportAttributeAccessIssue]
     if info.input_order == "sdr_gm":
         take_condition_first(patcher)
     set_prediction(patcher, info.prediction)
@@ -74,7 +79,9 @@ def check_values(weights: StateDict, name: str) -> None:
             )
 
 
-def build(weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | None, name: str) -> ModelPatcher:
+def build(
+    weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | None, name: str, **loading: bool
+) -> ModelPatcher:
     """Core's SD15_instructpix2pix around the weights; raises ModelFileError when they do not fit."""
     given = set(weights)
     config = comfy.model_detection.detect_unet_config(weights, "")
@@ -82,7 +89,7 @@ def build(weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | Non
         if config is not None and comfy.supported_models.SD15_instructpix2pix.matches(config):
             options = {"dtype": dtype} if dtype else {}
             patcher = comfy.sd.load_diffusion_model_state_dict(
-                weights, model_options=options, metadata=metadata
+                weights, model_options=options, metadata=metadata, **loading
             )
         else:
             patcher = build_small(weights, config or {}, dtype)
@@ -95,7 +102,20 @@ def build(weights: StateDict, metadata: dict[str, str], dtype: torch.dtype | Non
             f"{name}: {len(wanted & given)} of {len(wanted)} tensors fit; missing {sample(wanted - given)}, "
             f"unexpected {sample(given - wanted)}. The file is incomplete or of another architecture."
         )
+    check_linear_layers(patcher.model.diffusion_model, name)
     return patcher
+
+
+def check_linear_layers(network: torch.nn.Module, name: str) -> None:
+    """Raises ModelFileError for sizes that newer versions of core take over from the file unchecked."""
+    for key, layer in network.named_modules():
+        if not isinstance(layer, torch.nn.Linear):
+            continue
+        found, expected = list(layer.weight.shape), [layer.out_features, layer.in_features]
+        if found != expected:
+            raise ModelFileError(
+                f"{name}: the tensors do not fit an SD 1.5 UNet ({key}.weight is {found}, not {expected})."
+            )
 
 
 def sample(names: set[str]) -> str:
@@ -116,7 +136,8 @@ def build_small(weights: StateDict, config: dict, dtype: torch.dtype | None) -> 
     model_config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, device, supported))
     offload_device = management.unet_offload_device()
     model = model_config.get_model(weights, "").to(offload_device)
-    model.load_model_weights(weights, "")
+    # Newer versions of core keep the precision of the file in linear layers, whatever they were told.
+    model.load_model_weights({key: tensor.to(dtype) for key, tensor in weights.items()}, "")
     return ModelPatcher(model, load_device=device, offload_device=offload_device)
 
 
