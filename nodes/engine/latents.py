@@ -17,6 +17,9 @@ from .lora import check_loras
 
 Latent = dict[str, Any]
 
+SCALE_OF_EMPTY = ("downscale_ratio_spacial", "downscale_ratio_temporal")
+"""What newer versions of core write into empty latents, for models with latents of another scale."""
+
 
 def sample_like_ksampler(
     model: ModelPatcher,
@@ -46,7 +49,7 @@ def sample_like_ksampler(
         guider=guider,
         sampler=comfy.samplers.sampler_object(sampler_name),
         sigmas=stock.sigmas,
-        latent=comfy.sample.fix_empty_latent_channels(model, latent_image["samples"]),
+        latent=start_for(model, latent_image),
         noise_for=noise_for,
         seed=seed,
         noise_mask=latent_image.get("noise_mask"),
@@ -68,13 +71,19 @@ def sample_with_guider(
         guider=guider,
         sampler=sampler,
         sigmas=sigmas,
-        latent=comfy.sample.fix_empty_latent_channels(guider.model_patcher, latent_image["samples"]),
+        latent=start_for(guider.model_patcher, latent_image),
         noise_for=lambda latent: noise.generate_noise({**latent_image, "samples": latent}),
         seed=noise.seed,
         noise_mask=latent_image.get("noise_mask"),
         batch_index=latent_image.get("batch_index"),
     )
     return run(sdr_pass, gm_pass, latent_image)
+
+
+def start_for(model: ModelPatcher, latent_image: Latent) -> torch.Tensor:
+    """The samples; an empty latent in the channels and the size that this model has."""
+    scale = {key: latent_image[key] for key in SCALE_OF_EMPTY if key in latent_image}
+    return comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], **scale)
 
 
 def gain_map_pass(
@@ -101,11 +110,12 @@ def gain_map_pass(
 
 
 def run(sdr_pass: SDRPass, gm_pass: GainMapPass, latent_image: Latent) -> tuple[Latent, Latent, Latent]:
-    """Copies of the incoming dictionary, with every key it had, around the new samples."""
+    """Copies of the incoming dictionary around the new samples, less what is true of empty ones alone."""
     made = sample_dual(sdr_pass, gm_pass)
-    unmasked = {key: value for key, value in latent_image.items() if key != "noise_mask"}
+    kept = {key: value for key, value in latent_image.items() if key not in SCALE_OF_EMPTY}
+    unmasked = {key: value for key, value in kept.items() if key != "noise_mask"}
     return (
-        {**latent_image, "samples": made.sdr},
-        {**latent_image, "samples": made.sdr_denoised},
+        {**kept, "samples": made.sdr},
+        {**kept, "samples": made.sdr_denoised},
         {**unmasked, **gain_map_latent(gm_pass.model, made.gain_map)},
     )

@@ -62,3 +62,22 @@ def test_core_can_load_a_model_again(load, comfy, models, tmp_path, monkeypatch)
     assert second.model_dtype() == torch.float16
     weights, same = (patcher.model.diffusion_model.state_dict() for patcher in (first, second))
     assert all(torch.equal(tensor, same[name]) for name, tensor in weights.items())
+
+
+def test_empty_latents_of_another_scale_start_at_the_size_of_their_picture(
+    host, comfy, models, sdr_model, gm_model, monkeypatch
+) -> None:
+    """A 64x64 picture in the latents of Flux.2 is 4x4; core's own samplers begin at 8x8 and say no scale."""
+
+    def newer(model, samples, downscale_ratio_spacial=None):
+        return samples.repeat_interleave(downscale_ratio_spacial // 8, -1).repeat_interleave(2, -2)
+
+    monkeypatch.setattr(comfy.sample, "fix_empty_latent_channels", newer)
+    text = {"positive": models.prompt(1), "negative": models.prompt(2)}
+    latent = {"samples": torch.zeros(1, 4, 4, 4), "downscale_ratio_spacial": 16, "custom": "kept"}
+    made = host.call(
+        "GMHDRDualSampler", model=sdr_model, gm_model=gm_model, **text, latent_image=latent, steps=1
+    ).args
+    for output in made:
+        assert output["samples"].shape == (1, 4, 8, 8)
+        assert output["custom"] == "kept" and "downscale_ratio_spacial" not in output
