@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -55,6 +55,16 @@ class Task(Protocol):
         ...
 
 
+class Position(NamedTuple):
+    """Where a run goes on: the step that comes next, and how many the run had counted when it was saved.
+
+    They differ where the global batch is another one now.
+    """
+
+    step: int
+    counted: int
+
+
 class TrainingLoop:
     """Runs a task from its checkpoint to `total_steps`.
 
@@ -69,13 +79,11 @@ class TrainingLoop:
         config: TrainConfig,
         accelerator: Accelerator,
         task: Task,
-        trackers: Trackers,
         total_steps: int,
     ) -> None:
         self.config = config
         self.accelerator = accelerator
         self.task = task
-        self.trackers = trackers
         self.total_steps = total_steps
         self.store = CheckpointStore(Path(config.output_dir), config.checkpoints_total_limit)
         self.global_batch = global_batch(config, accelerator)
@@ -83,14 +91,14 @@ class TrainingLoop:
         self.skipped = 0
         self.skipped_in_a_row = 0
 
-    def resume(self) -> int:
-        """Load the checkpoint the configuration names; returns the step to continue from.
+    def resume(self) -> Position:
+        """Load the checkpoint the configuration names.
 
         Raises: CheckpointError when there is none, or none of the networks that the configuration describes.
         """
         folder = self.store.resolve(self.config.resume_from_checkpoint)
         if folder is None:
-            return 0
+            return Position(0, 0)
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         try:
             self.task.load(folder)
@@ -103,9 +111,9 @@ class TrainingLoop:
         # The position in the data is counted in samples: the world may have changed size since.
         step = state["samples_seen"] // self.global_batch
         logger.info("resumed %s: step %d, %d samples seen", folder, step, state["samples_seen"])
-        return step
+        return Position(step, state["step"])
 
-    def run(self, start: int, batches: Iterable[list[Loaded[Any]]]) -> None:
+    def run(self, start: int, batches: Iterable[list[Loaded[Any]]], trackers: Trackers) -> None:
         """Train from `start`; `batches` yields micro-batches of this process from there on."""
         source = iter(batches)
         with stop_on_signal() as stop:
@@ -116,8 +124,8 @@ class TrainingLoop:
                 done = step + 1
                 clock.tick()
                 if done % self.config.log_steps == 0 or done == self.total_steps:
-                    self._log(done, values | clock.rates())
-                self._validate(done)
+                    self._log(done, values | clock.rates(), trackers)
+                self._validate(done, trackers)
                 interrupted = self._sum(int(stop.requested))[0] > 0
                 if interrupted or done % self.config.checkpointing_steps == 0 or done == self.total_steps:
                     self._checkpoint(done)
@@ -163,14 +171,14 @@ class TrainingLoop:
                 "unchanged. Lower learning_rate, use bf16 instead of fp16, or set on_nonfinite: skip"
             )
 
-    def _log(self, step: int, values: Mapping[str, float]) -> None:
+    def _log(self, step: int, values: Mapping[str, float], trackers: Trackers) -> None:
         everyones = gather_object([dict(values)])
         # A term is missing, which is 0, where none of a process's samples has ground truth.
         names = dict.fromkeys(name for found in everyones for name in found)
         averaged = average([dict.fromkeys(names, 0.0) | found for found in everyones])
         averaged["rejected"] = float(self._everyones_rejects().total)
         averaged["skipped_steps"] = float(self.skipped)
-        self.trackers.scalars(step, averaged)
+        trackers.scalars(step, averaged)
         if self.accelerator.is_main_process:
             shown = "  ".join(f"{name} {value:.4g}" for name, value in averaged.items())
             remaining = (
@@ -178,11 +186,11 @@ class TrainingLoop:
             )
             logger.info("step %d/%d  %s  left %s", step, self.total_steps, shown, format_duration(remaining))
 
-    def _validate(self, step: int) -> None:
+    def _validate(self, step: int, trackers: Trackers) -> None:
         every = self.config.validation_steps
         if every and (step % every == 0 or step == self.total_steps) and not self.config.dry_run:
             if self.accelerator.is_main_process:
-                self.trackers.scalars(step, self.task.validate(step, self.trackers))
+                trackers.scalars(step, self.task.validate(step, trackers))
             self.accelerator.wait_for_everyone()
 
     def _checkpoint(self, step: int) -> None:

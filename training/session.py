@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -66,11 +66,9 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
     plan = SamplingPlan(session.sizes, global_batch(config, accelerator), config.seed)
     steps = total_steps(config, plan.steps_per_epoch)
     session.task.prepare(steps)
-    with opened_output(config, accelerator) as trackers:
-        loop = TrainingLoop(
-            config=config, accelerator=accelerator, task=session.task, trackers=trackers, total_steps=steps
-        )
-        start = loop.resume()
+    with own_output(config, accelerator):
+        loop = TrainingLoop(config=config, accelerator=accelerator, task=session.task, total_steps=steps)
+        start, counted = loop.resume()
         if config.dry_run:
             # The next step, wherever the run is: a finished run has one more.
             loop.total_steps = steps = start + 1
@@ -82,7 +80,8 @@ def train(config: TrainConfig, build: Callable[[Accelerator], Session]) -> None:
             world=accelerator.num_processes,
             micro_batch=config.train_batch_size,
         )
-        loop.run(start, make_loader(session.dataset, batches, config.dataloader_num_workers))
+        with opened_logs(config, accelerator, counted) as trackers:
+            loop.run(start, make_loader(session.dataset, batches, config.dataloader_num_workers), trackers)
 
 
 def leave(accelerator: Accelerator) -> None:
@@ -137,22 +136,37 @@ def warn_of_launch_precision(precision: str) -> None:
 
 
 @contextmanager
-def opened_output(config: TrainConfig, accelerator: Accelerator) -> Iterator[Trackers]:
-    """The output folder with the resolved configuration, for this run alone, and the logs; ends the run.
+def own_output(config: TrainConfig, accelerator: Accelerator) -> Iterator[None]:
+    """The output folder, for this run alone; ends the run.
 
     Raises: ConfigError when another run is writing into the folder.
     """
     with ExitStack() as stack:
-        trackers = Trackers([])
-        if not config.dry_run and accelerator.is_main_process:
+        if _writes(config, accelerator):
             folder = Path(config.output_dir)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(folder))
-            replace(config, resume_from_checkpoint="latest").save(folder / "config.yaml")
-            trackers = open_trackers(config, folder)
         stack.callback(leave, accelerator)
-        stack.callback(trackers.close)
+        yield
+
+
+@contextmanager
+def opened_logs(config: TrainConfig, accelerator: Accelerator, done: int) -> Iterator[Trackers]:
+    """The resolved configuration beside the output, and the logs, continued behind step `done`.
+
+    Not before the run has its checkpoint: one that is refused leaves both as they were.
+    """
+    trackers = Trackers([])
+    if _writes(config, accelerator):
+        folder = Path(config.output_dir)
+        replace(config, resume_from_checkpoint="latest").save(folder / "config.yaml")
+        trackers = open_trackers(config, folder, done)
+    with closing(trackers):
         yield trackers
+
+
+def _writes(config: TrainConfig, accelerator: Accelerator) -> bool:
+    return accelerator.is_main_process and not config.dry_run
 
 
 def refuse_used_output(config: TrainConfig) -> None:

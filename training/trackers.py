@@ -28,14 +28,18 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line in `metrics.jsonl`; always on. A number that is not finite is null there."""
+    """One JSON object a line in `metrics.jsonl`; always on. A number that is not finite is null there.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: an earlier log there is continued.
+        done: the last step of the earlier log that does not run again; lines behind it are set aside.
+    """
+
+    def __init__(self, path: Path, done: int) -> None:
         self.path = path
-        self.stream = path.open("a", encoding="utf-8", buffering=1)
-        if _is_cut_off(path):
-            # By a full disk: the next line would be lost with it.
-            self.stream.write("\n")
+        with _named(path):
+            self.stream = path.open("a", encoding="utf-8", buffering=1)
+            _set_aside(path, done)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -50,14 +54,33 @@ class JsonLines:
             self.stream.close()
 
 
-def _is_cut_off(path: Path) -> bool:
-    """Whether a text file ends within a line."""
+def _set_aside(path: Path, done: int) -> None:
+    """Move the lines behind step `done` from the end of a log to a file beside it.
+
+    From the end alone: with larger batches a run counts from a lower step, and what it logged before stays.
+    """
+    if path.stat().st_size == 0:
+        return
+    kept = size = 0
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return False
-        file.seek(size - 1)
-        return file.read(1) != b"\n"
+        for line in file:
+            size += len(line)
+            if _step_of(line) <= done:
+                kept = size
+        file.seek(kept)
+        again = file.read()
+    if again:
+        with path.with_name(f"{path.stem}-superseded{path.suffix}").open("ab") as file:
+            file.write(again.removesuffix(b"\n") + b"\n")
+        os.truncate(path, kept)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line, behind all others where a kill or a full disk has cut it off."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
 
 
 @contextmanager
@@ -70,12 +93,12 @@ def _named(path: Path) -> Iterator[None]:
 
 
 class TensorBoard:
-    """Event files in `logs/`."""
+    """Event files in `logs/`; TensorBoard shows none of what earlier ones say of steps behind `done`."""
 
-    def __init__(self, folder: Path, config: TrainConfig) -> None:
+    def __init__(self, folder: Path, config: TrainConfig, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(folder), purge_step=done + 1)
         self.writer.add_text("config", f"```json\n{json.dumps(asdict(config), indent=1)}\n```")
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -137,11 +160,11 @@ class Trackers:
             tracker.close()
 
 
-def open_trackers(config: TrainConfig, folder: Path) -> Trackers:
-    """The JSONL log and what `report_to` names."""
-    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl")]
+def open_trackers(config: TrainConfig, folder: Path, done: int) -> Trackers:
+    """The JSONL log and what `report_to` names, for a run that goes on behind step `done` of earlier logs."""
+    trackers: list[Tracker] = [JsonLines(folder / "metrics.jsonl", done)]
     if config.report_to == "tensorboard":
-        trackers.append(TensorBoard(folder / "logs", config))
+        trackers.append(TensorBoard(folder / "logs", config, done))
     elif config.report_to == "wandb":
         trackers.append(WeightsAndBiases(folder, config))
     return Trackers(trackers)

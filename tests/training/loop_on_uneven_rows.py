@@ -50,17 +50,16 @@ def outcome(accelerator: Accelerator, folder: Path, fraction: float, *, ends: bo
         log_steps=1,
         dry_run=True,
     )
-    trackers = Trackers([JsonLines(folder / "metrics.jsonl")] if accelerator.is_main_process else [])
+    trackers = Trackers([JsonLines(folder / "metrics.jsonl", STEPS)] if accelerator.is_main_process else [])
     rank = accelerator.process_index
     loop = TrainingLoop(
         config=config,
         accelerator=accelerator,
         task=Idle(rank),  # type: ignore[arg-type]  # a dry run neither saves nor validates
-        trackers=trackers,
         total_steps=STEPS,
     )
     try:
-        loop.run(0, rows(rank, ends=ends))
+        loop.run(0, rows(rank, ends=ends), trackers)
     except DatasetError as error:
         return str(error)
     return "done"

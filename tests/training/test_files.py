@@ -77,12 +77,23 @@ def test_a_mistyped_picture_is_not_called_a_folder_without_pictures(tmp_path: Pa
         find_pictures(tmp_path / "photo.jgp")
 
 
-def test_a_line_of_the_metrics_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
+def test_a_log_knows_each_step_of_the_run_once_and_what_was_said_before_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2, "lo')
-    for step in (3, 4):
-        log = JsonLines(path)
-        log.scalars(step, {"loss": 0.5})
+    # Killed while writing behind its checkpoint of step 2, and again before the next one.
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "lo')
+    for steps in ((3, 4), (3, 4, 5)):
+        log = JsonLines(path, done=2)
+        for step in steps:
+            log.scalars(step, {"loss": 0.5})
         log.close()
-    first, _, *others = path.read_text().splitlines()
-    assert [json.loads(line)["step"] for line in (first, *others)] == [1, 3, 4]
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    aside = (tmp_path / "metrics-superseded.jsonl").read_text().splitlines()
+    assert aside == ['{"step": 3}', '{"step": 4, "lo', *(f'{{"step": {n}, "loss": 0.5}}' for n in (3, 4))]
+
+
+def test_a_log_keeps_the_steps_before_the_batches_grew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    # Twice the batch from step 4 on, which is 2 now.
+    path.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3, 4, 3, 4, 5)))
+    JsonLines(path, done=4).close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 3, 4]

@@ -95,6 +95,16 @@ def test_resuming_with_a_latent_cache_changes_nothing(configs: Configs, tmp_path
     assert [name for name in whole if not torch.equal(whole[name], again[name])] == []
 
 
+def test_steps_that_run_again_are_logged_once(configs: Configs, tmp_path: Path) -> None:
+    common = {"output_dir": tmp_path / "run", "checkpointing_steps": 2, "resume_from_checkpoint": "latest"}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(CrashError):
+        crash_at(patch, "stage2", 3)
+        run_stage2(configs["stage2"](**common))
+    run_stage2(configs["stage2"](**common))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+
+
 def test_a_corrupt_newest_checkpoint_falls_back_and_says_so(
     configs: Configs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,8 +249,10 @@ def test_a_checkpoint_of_other_networks_is_refused_by_name(
     playing = 0.0 if "adversarial_weight" in change else 1.0
     common = {"output_dir": tmp_path / "run", "max_train_steps": 1, "adversarial_weight": playing}
     run_stage1(configs["stage1"](**common))
+    kept = {name: (tmp_path / "run" / name).read_text() for name in ("config.yaml", "metrics.jsonl")}
     with pytest.raises(CheckpointError, match="checkpoint-00000001 does not fit this configuration"):
         run_stage1(configs["stage1"](**{**common, "resume_from_checkpoint": "latest", **change}))
+    assert kept == {name: (tmp_path / "run" / name).read_text() for name in kept}
 
 
 def test_an_average_that_begins_late_begins_at_the_weights(configs: Configs, tmp_path: Path) -> None:
