@@ -8,12 +8,12 @@ from pathlib import Path
 from torch import Tensor
 
 from gm_core.codecs.exr import GAIN_MAP_LAYER, SDR_LAYER, encode_exr, equation_attributes
+from gm_core.codecs.files import replace_file
 from gm_core.codecs.radiance import encode_radiance
 from gm_core.codecs.ultrahdr import encode_ultrahdr
 from gm_core.color import convert_primaries
 from gm_core.gain_map import GainMapSpec
 from training.config import GenerateConfig
-from training.files import replace_file
 from training.pictures import png, png16, strip, to_numpy
 
 

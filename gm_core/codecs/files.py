@@ -1,4 +1,4 @@
-"""Files on disk: complete or absent, never overwritten, numbered without races; reading by content."""
+"""Files on disk: complete or absent, numbered without races; reading by content."""
 
 from __future__ import annotations
 
@@ -39,6 +39,23 @@ def write_atomic(path: str | os.PathLike[str], data: Content) -> None:
             raise FileExistsError(
                 errno.EEXIST, "the file exists and is not overwritten", str(target)
             ) from None
+
+
+def replace_file(path: str | os.PathLike[str], data: Content) -> None:
+    """Write a file as `write_atomic` does, in place of an earlier one, which stays where that fails.
+
+    Raises:
+        ImageWriteError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    target = Path(path)
+    # Files without a name can only be given one that is free.
+    aside = _hidden_name(target.parent)
+    with _staged(target.parent, data) as publish:
+        try:
+            publish(aside)
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def claim_numbered(folder: str | os.PathLike[str], stem: str, ext: str, data: Content) -> Path:
@@ -136,13 +153,17 @@ def _nameless(descriptor: int, data: Content) -> Iterator[Publish]:
 @contextmanager
 def _named(folder: Path, data: Content) -> Iterator[Publish]:
     """A hidden temporary beside the target, for systems without nameless files."""
-    temporary = folder / f".gm-hdr-{secrets.token_hex(8)}.tmp"
+    temporary = _hidden_name(folder)
     try:
         with open(temporary, "x+b") as file:
             _fill(file, data)
         yield lambda target: _link_or_replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _hidden_name(folder: Path) -> Path:
+    return folder / f".gm-hdr-{secrets.token_hex(8)}.tmp"
 
 
 def _link_or_replace(temporary: Path, target: Path) -> None:

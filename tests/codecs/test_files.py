@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gm_core.codecs import files
-from gm_core.codecs.files import claim_numbered, read_image, write_atomic
+from gm_core.codecs.files import claim_numbered, read_image, replace_file, write_atomic
 from gm_core.codecs.sanitize import sanitize
 from gm_core.errors import ImageReadError, ImageWriteError
 
@@ -53,6 +53,20 @@ def test_never_overwrites(folder):
     with pytest.raises(FileExistsError, match=r"a\.bin"):
         write_atomic(folder / "a.bin", b"new")
     assert (folder / "a.bin").read_bytes() == b"old"
+    assert names(folder) == ["a.bin"]
+
+
+def test_a_replaced_file_stays_until_the_new_one_is_whole(folder):
+    def full(file):
+        file.write(b"aft")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    replace_file(folder / "a.bin", b"before")
+    with pytest.raises(ImageWriteError, match="No space left"):
+        replace_file(folder / "a.bin", full)
+    assert (folder / "a.bin").read_bytes() == b"before"
+    replace_file(folder / "a.bin", b"after")
+    assert (folder / "a.bin").read_bytes() == b"after"
     assert names(folder) == ["a.bin"]
 
 

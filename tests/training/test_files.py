@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gm_core.errors import ImageWriteError
 from training.errors import ConfigError
-from training.files import only_writer, replace_file
+from training.files import only_writer
 from training.generate import find_pictures
 from training.trackers import JsonLines
 
@@ -27,23 +26,6 @@ with only_writer(pathlib.Path(sys.argv[1])):
         print("held", flush=True)
     time.sleep(20)
 """
-
-
-def test_a_full_disk_keeps_the_file_that_was_to_be_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace_file(tmp_path / "hdr.exr", b"before")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ImageWriteError, match="No space left"):
-        replace_file(tmp_path / "hdr.exr", b"after")
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("hdr.exr", b"before")]
-    monkeypatch.undo()
-    replace_file(tmp_path / "hdr.exr", b"after")
-    assert (tmp_path / "hdr.exr").read_bytes() == b"after"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")

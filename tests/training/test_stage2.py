@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from training.data.samples import Triple
 from training.errors import ConfigError
 from training.gm_unet import TEXT_CONTEXT, widen
 from training.random_streams import normal
-from training.stage1.validation import load_pictures
 from training.stage2.latents import LatentEncoder
 from training.stage2.objective import Noise, denoising_loss, draw_noise
 from training.stage2.text import CaptionEncoder
@@ -331,15 +329,6 @@ def test_a_validation_row_keeps_its_hdr_whatever_its_constants(
     found = merge_hdr(sdr=row.sdr, gain_map=row.gain_map, spec=config.spec)
     expected = merge_hdr(sdr=row.sdr, gain_map=unchanged.gain_map, spec=GainMapSpec(**wanted))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-
-
-def test_an_unreadable_validation_picture_is_left_out(
-    stage1: Callable[..., Any], stage2: Callable[..., Any], photos: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(photos, tmp_path / "pictures")
-    (tmp_path / "pictures" / "a.png").write_bytes(b"<html>")
-    assert len(load_cases(stage2(validation_image_dir=tmp_path / "pictures", validation_samples=3))) == 2
-    assert len(load_pictures(stage1(validation_image_dir=tmp_path / "pictures"))) == 6
 
 
 def test_data_workers_change_nothing(stage2: Callable[..., Any], tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gm_core.codecs.files import write_atomic
+from gm_core.codecs.files import replace_file, write_atomic
 from gm_core.json_files import read_json
 from training.data.rows import Reject
 from training.errors import DatasetError
-from training.files import replace_file
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class ShardFolder:
     def __init__(self, folder: Path, fingerprint: dict[str, Any]) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "rejects").mkdir(exist_ok=True)
         description = json.dumps(fingerprint, indent=1, sort_keys=True)
         try:
             write_atomic(folder / DESCRIPTION, description.encode())

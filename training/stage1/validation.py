@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -11,14 +10,12 @@ from torch import Tensor
 from training.config import Stage1Config
 from training.data.decode import decode_sdr, read_bytes
 from training.data.sources import pictures_below
-from training.errors import ConfigError, RejectedSample
-from training.files import replace_file
-from training.pictures import from_image, png, stack_rows, strip
+from training.errors import ConfigError
+from training.pictures import from_image, strip
 from training.stage1.losses import reconstruction_loss
 from training.stage1.model import Stage1Model
 from training.trackers import Trackers
-
-logger = logging.getLogger(__name__)
+from training.validation_pictures import first_usable, show_results
 
 MAX_PICTURES = 8
 STRIDE = 8
@@ -44,10 +41,7 @@ class Stage1Validation:
             strips.append(strip(sdr[0], gain_map[0], hdr[0], "bt2020"))
             losses.append(float(reconstruction_loss(explained, sdr.to(device), "l2")))
             peaks.append(float(hdr.amax()))
-        sheet = stack_rows(strips)
-        folder = Path(self.config.output_dir) / "validation"
-        replace_file(folder / f"step-{step:08d}.png", png(sheet))
-        trackers.picture(step, "validation", sheet)
+        show_results(strips, self.config.output_dir, step, trackers)
         return {"val_reconstruction": sum(losses) / len(losses), "val_peak": sum(peaks) / len(peaks)}
 
 
@@ -68,17 +62,10 @@ def load_pictures(config: Stage1Config) -> list[Tensor]:
     files = pictures_below(folder)
     if not files:
         raise ConfigError(f"validation_image_dir {folder} holds no pictures")
-    loaded: list[Tensor] = []
-    for file in files:
-        if len(loaded) == MAX_PICTURES:
-            break
-        try:
-            picture = decode_sdr(read_bytes(file), min_side=STRIDE)
-        except RejectedSample as reject:
-            logger.warning("validation picture %s left out: %s", file, reject)
-            continue
+
+    def load(file: Path) -> Tensor:
+        picture = decode_sdr(read_bytes(file), min_side=STRIDE)
         scale = min(1.0, config.resolution / min(picture.size))
-        loaded.append(
-            from_image(picture.resize((round(picture.width * scale), round(picture.height * scale))))
-        )
-    return loaded
+        return from_image(picture.resize((round(picture.width * scale), round(picture.height * scale))))
+
+    return first_usable(((str(file), file) for file in files), load, MAX_PICTURES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,12 @@ from training.data.rows import Reject, Row
 from training.data.sources import pictures_below
 from training.data.table import open_table
 from training.errors import ConfigError, RejectedSample
-from training.files import replace_file
-from training.pictures import decode_latent, encode_picture, png, stack_rows, strip
+from training.pictures import decode_latent, encode_picture, strip
 from training.random_streams import normal
 from training.sampling import make_scheduler, sample_gain_map
 from training.stage2.objective import Noise, denoising_loss
 from training.trackers import Trackers, average
-
-logger = logging.getLogger(__name__)
+from training.validation_pictures import first_usable, show_results
 
 # Timesteps at which the denoising loss of held-back triples is measured, with fixed noise.
 PROBED_TIMESTEPS = (100, 300, 500, 700, 900)
@@ -63,9 +60,7 @@ class Stage2Validation:
         if not self.cases:
             return {}
         results = [self._run_case(number, case, unet, device) for number, case in enumerate(self.cases)]
-        sheet = stack_rows([picture for picture, _ in results])
-        replace_file(Path(self.config.output_dir) / "validation" / f"step-{step:08d}.png", png(sheet))
-        trackers.picture(step, "validation", sheet)
+        show_results([picture for picture, _ in results], self.config.output_dir, step, trackers)
         return average([values for _, values in results])
 
     def _run_case(
@@ -134,11 +129,11 @@ def load_cases(config: Stage2Config) -> list[Case]:
             config.validation_metadata,
             cache_dir=config.dataset_cache_dir,
             image_root=config.image_root,
-            limit=config.validation_samples,
+            limit=None,
         )
-        return [
-            case for index in range(len(table)) if (case := _triple_case(table[index], config)) is not None
-        ]
+        rows = (table[index] for index in range(len(table)))
+        named = ((row.key, row) for row in rows)
+        return first_usable(named, lambda row: _triple_case(row, config), config.validation_samples)
     if config.validation_image_dir is None:
         if prompts:
             raise ConfigError("validation prompts need pictures to go with; give --validation_image_dir")
@@ -150,9 +145,8 @@ def load_cases(config: Stage2Config) -> list[Case]:
         raise ConfigError(
             f"{folder} holds {len(files)} pictures for {len(prompts)} validation prompts; pair them up"
         )
-    pairs = list(zip(files, prompts, strict=False))[: config.validation_samples]
-    cases = (_picture_case(file, prompt, config) for file, prompt in pairs)
-    return [case for case in cases if case is not None]
+    pairs = ((str(file), (file, prompt)) for file, prompt in zip(files, prompts, strict=False))
+    return first_usable(pairs, lambda pair: _picture_case(*pair, config), config.validation_samples)
 
 
 def _refuse_unheard(config: Stage2Config, prompts: Sequence[str]) -> None:
@@ -180,30 +174,24 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     return [*given, *(line.strip() for line in lines if line.strip())]
 
 
-def _picture_case(file: Path, prompt: str, config: Stage2Config) -> Case | None:
-    try:
-        return Case(file.stem, prompt, _cropped(file, config)[0], None)
-    except RejectedSample as reject:
-        logger.warning("validation picture %s left out: %s", file, reject)
-        return None
+def _picture_case(file: Path, prompt: str, config: Stage2Config) -> Case:
+    return Case(file.stem, prompt, _cropped(file, config)[0], None)
 
 
-def _triple_case(row: Row | Reject, config: Stage2Config) -> Case | None:
-    if isinstance(row, Reject) or row.gain_map is None:
-        return None
-    try:
-        sdr, crop = _cropped(row.image, config)
-        stored = apply_crop(decode_gain_map(read_bytes(row.gain_map)), crop)[None]
-    except RejectedSample as reject:
-        logger.warning("validation row %s left out: %s", row.key, reject)
-        return None
+def _triple_case(row: Row | Reject, config: Stage2Config) -> Case:
+    if isinstance(row, Reject):
+        raise RejectedSample(row.reason, row.detail)
+    if row.gain_map is None:
+        raise RejectedSample("missing_gainmap", "validation_metadata takes triples")
+    sdr, crop = _cropped(row.image, config)
+    stored = apply_crop(decode_gain_map(read_bytes(row.gain_map)), crop)[None]
     wanted = config.spec if config.match_qmax else row.spec
     gain_map = restate_coded(coded=stored, sdr=sdr, coding=row.coding, spec=row.spec, wanted=wanted)
     return Case(row.key, row.text if config.text == "captions" else "", sdr, gain_map)
 
 
 def _cropped(source: bytes | Path, config: Stage2Config) -> tuple[Tensor, Any]:
-    picture = decode_sdr(read_bytes(source))
+    picture = decode_sdr(read_bytes(source), min_side=8)
     size = (config.resolution, config.resolution)
     crop = plan_crop((picture.height, picture.width), size, seed=0, number=0, center=True, flip=False)
     return apply_crop(picture, crop)[None], crop
