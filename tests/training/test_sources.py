@@ -55,6 +55,18 @@ def test_captions_with_a_byte_order_mark_and_in_subfolders(tmp_path: Path, pictu
     assert [row.text for row in rows_of(tmp_path)] == ["from Windows", "marked", "below"]
 
 
+def test_linked_folders_are_read_once_each(tmp_path: Path, picture: bytes) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    for place in (elsewhere, folder):
+        place.mkdir()
+        (place / "a.png").write_bytes(picture)
+    (elsewhere / "a.txt").write_text("a lamp")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked too").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    assert [(row.key, row.text) for row in rows_of(folder)] == [("a.png", ""), ("linked/a.png", "a lamp")]
+
+
 def test_a_folder_in_the_layout_of_image_folders(tmp_path: Path, picture: bytes) -> None:
     (tmp_path / "a.png").write_bytes(picture)
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a lamp"}) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -92,12 +93,22 @@ def pictures_below(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file of a folder and the folders in it, in order, but for hidden files and folders."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder))
+    """Every file of a folder and the folders in it, in order, but for hidden files and folders.
 
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+    Links to folders are followed, unless they lead to one that was read.
+    """
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    # Asks for nothing but names: on a network drive every question about a file takes its time.
+    for place, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
 
 
 def _open(source: str, size: int, root: Path | None, every_caption: bool) -> list[Unit]:
@@ -132,17 +143,18 @@ def _folder_units(folder: Path, size: int, root: Path | None) -> list[Unit]:
     if shards:
         return [_tar_unit(path, named(path)) for path in shards]
     captions = _sidecar_captions(folder, files)
-    rows = [_file_row(path, folder, captions) for path in files if path.suffix.lower() in PICTURES]
+    present = frozenset(files)
+    rows = [_file_row(path, folder, captions, present) for path in files if path.suffix.lower() in PICTURES]
     return _list_units(folder.name, rows, size)
 
 
-def _file_row(path: Path, folder: Path, captions: dict[str, str]) -> Row:
+def _file_row(path: Path, folder: Path, captions: dict[str, str], present: frozenset[Path]) -> Row:
     name = path.relative_to(folder).as_posix()
     sidecar = path.with_suffix(".txt")
     text = captions.get(name, "")
-    if not text and sidecar.is_file():
+    if not text and sidecar in present:
         text = sidecar.read_text(encoding="utf-8-sig", errors="replace").strip()
-    truth = [path.with_suffix(suffix) for suffix in HDR_SIDECARS if path.with_suffix(suffix).is_file()]
+    truth = [path.with_suffix(suffix) for suffix in HDR_SIDECARS if path.with_suffix(suffix) in present]
     return Row(key=name, image=path, text=text, hdr=truth[0] if truth else None, source=str(folder))
 
 
