@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -185,7 +186,17 @@ def _digest(path: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        # Windows opens no folders, and needs no flush of them.
+        with suppress(PermissionError):
+            _sync(path, os.O_RDONLY)
+    else:
+        # Windows flushes only what may be written.
+        _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

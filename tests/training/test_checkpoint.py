@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -40,6 +41,29 @@ def test_a_run_that_went_back_goes_on_from_its_own_checkpoints(store: Checkpoint
     assert latest is not None and latest.name == "checkpoint-00000003"
     store.save(4, write_weights)
     assert [path.name for path in store.all()] == ["checkpoint-00000003", "checkpoint-00000004"]
+
+
+def test_a_checkpoint_is_written_where_folders_cannot_be_opened_nor_files_to_be_read_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    opened, read_only = os.open, set()
+
+    def refuse_folders(path: Path, flags: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        descriptor = opened(path, flags)
+        (read_only.add if flags == os.O_RDONLY else read_only.discard)(descriptor)
+        return descriptor
+
+    def refuse_read_only(descriptor: int) -> None:
+        if descriptor in read_only:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    monkeypatch.setattr(os, "fsync", refuse_read_only)
+    store = CheckpointStore(tmp_path)
+    assert store.save(1, write_weights) == store.latest()
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove", "truncate", "manifest"])
