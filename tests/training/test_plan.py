@@ -38,6 +38,13 @@ def test_a_step_does_not_depend_on_the_steps_before() -> None:
     assert fresh.batch(17) == used.batch(17)
 
 
+def test_another_global_batch_goes_on_with_the_rows_not_seen_yet() -> None:
+    large, small = (SamplingPlan([SQUARE] * 40, batch, seed=0) for batch in (8, 4))
+    seen = [draw.index for step in range(3) for draw in large.batch(step)]
+    rest = [draw.index for step in range(6, 10) for draw in small.batch(step)]
+    assert sorted(seen + rest) == list(range(40))
+
+
 def test_a_bucket_smaller_than_a_batch_is_repeated_evenly() -> None:
     plan = SamplingPlan([SQUARE] * 3, 8, seed=0)
     assert plan.steps_per_epoch == 1

@@ -70,6 +70,9 @@ class SamplingPlan:
                 order += order[: self.global_batch - len(order)]
             for start in range(0, self._batches_in(rows) * self.global_batch, self.global_batch):
                 batches.append((size, order[start : start + self.global_batch]))
+        if len(self.buckets) == 1:
+            # Shuffled already; left in that order, another global batch goes on with the rows not seen yet.
+            return batches
         return [batches[i] for i in torch.randperm(len(batches), generator=random).tolist()]
 
 
