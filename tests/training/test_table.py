@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,30 @@ def test_paths_start_from_their_own_source_as_validate_has_it(tmp_path: Path) ->
     assert found == [tmp_path / f"{name}.png" for name in folders]
     names = [str(source) for source in sources]
     assert found == pictures(read_all(list_units(names, rows_per_unit=9, image_root=None, captions="first")))
+
+
+def test_parquet_files_beside_other_sources_stay_on_the_disk(tmp_path: Path, photos: Path) -> None:
+    rows = [{"image": bytes([number]) * 1_000_000, "text": str(number)} for number in range(40)]
+    for name, half in (("a", rows[:20]), ("b", rows[20:])):
+        pq.write_table(pa.Table.from_pylist(half), tmp_path / f"{name}.parquet", row_group_size=2)
+    sources = [tmp_path / "a.parquet", photos, tmp_path / "b.parquet"]
+    tracemalloc.start()
+    table = open_table(
+        [str(source) for source in sources], cache_dir=str(tmp_path / "cache"), image_root=None, limit=None
+    )
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    captions = [row.text for row in (table[index] for index in range(len(table))) if isinstance(row, Row)]
+    assert captions[:20] + captions[26:] == [row["text"] for row in rows]
+    assert captions[20] == "a bright window 0" and len(captions) == 46
+    assert most < 20_000_000
+
+
+def test_a_folder_of_streams_is_refused_as_a_stream_is(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"")
+    for source in (tmp_path, tmp_path / "a.tar"):
+        with pytest.raises(DatasetError, match="is a stream, which cannot be shuffled"):
+            opened(tmp_path, source)
 
 
 def test_a_row_group_of_any_size_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,16 +83,18 @@ def open_table(
 
     Raises: DatasetError for missing or empty sources, and for streams, which have no random access.
     """
-    files = _parquet_files(sources, Path(image_root) if image_root else None)
-    found: RowTable
-    if files is None:
-        _refuse_streams(sources)
-        units = list_units(sources, rows_per_unit=1 << 30, image_root=image_root, captions="first")
-        found = ListTable(list(read_all(units)))
-    else:
-        # A shard of which nothing was usable has no rows, which `datasets` takes for an error.
-        filled = [file for file in files if file.rows]
-        found = ArrowTable(filled, cache_dir=cache_dir) if filled else ListTable([])
+    tables: list[RowTable] = []
+    # Neighbours of a kind are one table: pictures in parquet files are too many for memory.
+    for is_parquet, group in groupby(sources, _has_parquet):
+        if is_parquet:
+            files = _parquet_files(list(group), Path(image_root) if image_root else None)
+            # A shard of which nothing was usable has no rows, which `datasets` takes for an error.
+            filled = [file for file in files if file.rows]
+            tables += [ArrowTable(filled, cache_dir=cache_dir)] if filled else []
+        else:
+            units = list_units(list(group), rows_per_unit=1 << 30, image_root=image_root, captions="first")
+            tables.append(ListTable(list(read_all(units))))
+    found = tables[0] if len(tables) == 1 else JoinedTables(tables)
     if len(found) == 0:
         raise DatasetError(f"{', '.join(sources)} holds no rows")
     return found if limit is None or limit >= len(found) else FirstRows(found, limit)
@@ -111,6 +113,22 @@ class ListTable:
         return self.rows[index]
 
 
+class JoinedTables:
+    """The rows of several tables, one table after the other."""
+
+    def __init__(self, tables: Sequence[RowTable]) -> None:
+        self.tables = tables
+        self.ends = list(accumulate(len(table) for table in tables))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index: int) -> Row | Reject:
+        place = bisect_right(self.ends, index)
+        table = self.tables[place]
+        return table[index - self.ends[place] + len(table)]
+
+
 class FirstRows:
     """The head of a table."""
 
@@ -125,28 +143,31 @@ class FirstRows:
         return self.table[index]
 
 
-def _parquet_files(sources: Sequence[str], image_root: Path | None) -> list[ParquetFile] | None:
+def _has_parquet(source: str) -> bool:
+    """Raises: DatasetError for a source that does not exist, and for streams."""
+    path = Path(source)
+    is_hub = source.startswith("hf:")
+    if not is_hub and not path.exists():
+        raise DatasetError(
+            f"{source} does not exist; expected parquet, a folder of it, pictures or COCO JSON"
+        )
+    kinds = {file.suffix for file in _files_of(path)}
+    if is_hub or (".tar" in kinds and ".parquet" not in kinds):
+        raise DatasetError(
+            f"{source} is a stream, which cannot be shuffled for training; run the triples command first"
+        )
+    return ".parquet" in kinds
+
+
+def _files_of(path: Path) -> list[Path]:
+    return files_below(path) if path.is_dir() else [path]
+
+
+def _parquet_files(sources: Sequence[str], image_root: Path | None) -> list[ParquetFile]:
     files: list[ParquetFile] = []
-    for source in sources:
-        path = Path(source)
-        if not path.exists() and not source.startswith("hf:"):
-            raise DatasetError(
-                f"{source} does not exist; expected parquet, a folder of it, pictures or COCO JSON"
-            )
-        found = [
-            file for file in (files_below(path) if path.is_dir() else [path]) if file.suffix == ".parquet"
-        ]
-        if not found:
-            return None
+    for path in map(Path, sources):
         # As `validate` and `triples` have it: from the folder that was named, or from that of the file.
         root = image_root or (path if path.is_dir() else path.parent)
+        found = [file for file in _files_of(path) if file.suffix == ".parquet"]
         files += [ParquetFile(file, root, count_rows(file)) for file in found]
     return files
-
-
-def _refuse_streams(sources: Sequence[str]) -> None:
-    for source in sources:
-        if source.startswith("hf:") or source.endswith(".tar"):
-            raise DatasetError(
-                f"{source} is a stream, which cannot be shuffled for training; run the triples command first"
-            )
