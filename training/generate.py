@@ -24,7 +24,7 @@ from training.errors import ConfigError, DatasetError, RejectedSample
 from training.gm_unet import load_gm_unet
 from training.outputs import Result, write_result
 from training.pictures import decode_latent, encode_picture, from_image
-from training.processes import is_first, own_device, own_share
+from training.processes import is_alone, is_first, own_device, own_share
 from training.sampling import PREDICTIONS, make_scheduler, sample_dual, sample_gain_map
 from training.stage2.text import CaptionEncoder, ConstantContext
 from training.stage2.validation import read_prompts
@@ -181,7 +181,8 @@ def _convert(
         write_result(result, Path(config.output_dir), name, config)
         logger.info("%s", name)
         done += 1
-    if mine and not done:
+    # Beside others this process knows only of its share, and its failure would end theirs.
+    if not done and is_alone():
         raise DatasetError(f"none of the {len(mine)} pictures in {config.sdr_input_path} could be read")
     return done
 

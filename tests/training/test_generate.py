@@ -322,6 +322,19 @@ def test_processes_share_the_pictures_and_their_prompts(
         assert file.read_bytes() == (tmp_path / "shared" / file.name).read_bytes()
 
 
+def test_a_process_whose_pictures_are_all_unreadable_ends_no_others(
+    base: Path, gm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(b"<html>")
+    run = ["generate", *flags(base, gm_folder, tmp_path), "--sdr_input_path", str(tmp_path / "photos")]
+    assert main(run) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert main(run) == 0
+
+
 def test_prompts_that_fit_no_picture_are_refused(
     base: Path, gm_folder: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
