@@ -53,12 +53,13 @@ def save_tensors(
 
 
 def save_whole(weights: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file that appears only when complete, in place of an earlier one.
+    """Write a safetensors file that appears only when complete, in place of an earlier one; makes its folder.
 
     Raises: ModelFileError when it cannot be written; an earlier one is untouched then.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(weights, partial, metadata)
         os.replace(partial, path)
     except (SafetensorError, OSError) as error:

@@ -43,13 +43,13 @@ def test_a_full_disk_is_named_and_keeps_the_file_before(
         file.write_bytes(b"half")
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    path = tmp_path / "gm_unet.safetensors"
+    path = tmp_path / "new folder" / "gm_unet.safetensors"
     save_whole({"a": torch.zeros(2)}, path, {})
     before = path.read_bytes()
     monkeypatch.setattr(training.tensor_files, "save_file", full)
     with pytest.raises(ModelFileError, match=r"could not write .*gm_unet\.safetensors: .*No space left"):
         save_whole({"a": torch.ones(2)}, path, {})
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == before and [*path.parent.iterdir()] == [path]
 
 
 @pytest.fixture(scope="module")

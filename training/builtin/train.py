@@ -59,7 +59,6 @@ def train(options: argparse.Namespace) -> None:
 
 
 def save(average: ExponentialMovingAverage, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_whole({key: value.contiguous() for key, value in average.shadow.items()}, path, {})
 
 

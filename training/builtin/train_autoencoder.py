@@ -91,7 +91,6 @@ def train(options: argparse.Namespace) -> None:
         if step % LOG_EVERY == LOG_EVERY - 1:
             log.info("step %d  %.0f %%  loss %.4f", step + 1, 100 * progress, running / LOG_EVERY)
             running = 0.0
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     save_whole(student.state_for_comfyui(), options.output, {})
 
 
