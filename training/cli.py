@@ -24,25 +24,29 @@ ALIASES = {"--val_images_dir": "--validation_image_dir", "--prompt": "--validati
 INTERRUPTED = 143
 # Under a launcher the first process runs these alone; the others share the work of the rest.
 SINGLE = ("validate", "export")
-USAGE = """usage: python -m training <command> [--config FILE] [--flag VALUE ...]
-
-commands:
-  validate   report what is usable in a data set, and why the rest is not
-  stage1     train the gain-map VAE on captioned photos
-  triples    turn photos into Text-SDR-GM triples with that VAE
-  stage2     train the gain-map UNet on the triples
-  export     write files that the ComfyUI nodes load
-  generate   text or pictures to HDR without ComfyUI
-  smoke      all of the above on tiny models (a self-test of the installation)
-
-`python -m training <command> --help` lists a command's flags; `--print_config` prints its settings."""
+PURPOSES = {
+    "validate": "report what is usable in a data set, and why the rest is not",
+    "stage1": "train the gain-map VAE on captioned photos",
+    "triples": "turn photos into Text-SDR-GM triples with that VAE",
+    "stage2": "train the gain-map UNet on the triples",
+    "export": "write files that the ComfyUI nodes load",
+    "generate": "text or pictures to HDR without ComfyUI",
+    "smoke": "all of the above on tiny models (a self-test of the installation)",
+}
+USAGE = (
+    "usage: python -m training <command> [--config FILE] [--flag VALUE ...]\n\ncommands:\n"
+    + "".join(f"  {command:10} {purpose}\n" for command, purpose in PURPOSES.items())
+    + "\n`python -m training <command> --help` lists a command's flags; `--print_config` prints its settings."
+)
 
 ConfigT = TypeVar("ConfigT", bound=CommandConfig)
 
 
 def build_parser(command: str, config_type: type[CommandConfig]) -> ArgumentParser:
     """A parser whose flags are the fields of `config_type`."""
-    parser = ArgumentParser(prog=f"python -m training {command}", exit_on_error=False)
+    parser = ArgumentParser(
+        prog=f"python -m training {command}", description=PURPOSES[command], exit_on_error=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the settings below")
     hints = get_type_hints(config_type)
     for item in fields(config_type):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.cli import main, parse_config
+from training.cli import PURPOSES, main, parse_config
 from training.config import COMMANDS, Stage1Config, Stage2Config
 from training.errors import ConfigError
 from training.stage2.validation import read_prompts
@@ -43,7 +43,8 @@ def test_every_command_explains_its_flags(command: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert "--output_dir" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--output_dir" in said and PURPOSES[command] in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)
