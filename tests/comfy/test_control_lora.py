@@ -19,7 +19,7 @@ def sample(host, comfy, models, tmp_path):
     net = comfy.controlnet.load_controlnet_state_dict({**parts, "lora_controlnet": torch.empty(0)})
 
     def run(strength, gm_strength):
-        positive, negative, gm_positive = host.call(
+        texts = host.call(
             "GMHDRControlNetApply",
             positive=models.prompt(1, width=768),
             negative=models.prompt(2, width=768),
@@ -28,15 +28,10 @@ def sample(host, comfy, models, tmp_path):
             strength=strength,
             gm_strength=gm_strength,
         ).args
+        guided = dict(zip(("positive", "negative", "gm_positive"), texts, strict=True))
+        latent = {"samples": torch.zeros(1, 4, 8, 8)}
         sdr, _ = host.call(
-            "GMHDRDualSampler",
-            model=sdr_model,
-            gm_model=gm_model,
-            positive=positive,
-            negative=negative,
-            gm_positive=gm_positive,
-            latent_image={"samples": torch.zeros(1, 4, 8, 8)},
-            steps=2,
+            "GMHDRDualSampler", model=sdr_model, gm_model=gm_model, latent_image=latent, steps=2, **guided
         ).args
         return sdr["samples"]
 

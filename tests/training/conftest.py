@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import socket
@@ -131,29 +132,25 @@ def triples(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
 @pytest.fixture
 def stage1(base: Path, photos: Path, tmp_path: Path) -> Callable[..., Any]:
     """Stage 1 settings for a run of four steps."""
-    return lambda **changes: settings(
+    return functools.partial(
+        settings,
         "stage1",
-        **{
-            "pretrained_model_name_or_path": base,
-            "train_metadata": [photos],
-            "output_dir": tmp_path / "stage1",
-            **changes,
-        },
+        pretrained_model_name_or_path=base,
+        train_metadata=[photos],
+        output_dir=tmp_path / "stage1",
     )
 
 
 @pytest.fixture
 def stage2(base: Path, triples: Path, tmp_path: Path) -> Callable[..., Any]:
     """Stage 2 settings for a run of four steps."""
-    return lambda **changes: settings(
+    return functools.partial(
+        settings,
         "stage2",
-        **{
-            "pretrained_model_name_or_path": base,
-            "train_metadata": [triples],
-            "dataset_cache_dir": tmp_path / "datasets",
-            "output_dir": tmp_path / "stage2",
-            **changes,
-        },
+        pretrained_model_name_or_path=base,
+        train_metadata=[triples],
+        dataset_cache_dir=tmp_path / "datasets",
+        output_dir=tmp_path / "stage2",
     )
 
 
