@@ -7,8 +7,12 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..gm_core.model_info import GainMapModelInfo
 from ..gm_core.tone.apply import finished_gain_map
-from .batches import picture_by_picture
+from ..gm_core.tone.film import steadied
+from ..gm_core.tone.net import ToneNet
+from ..gm_core.tone.reading import ToneReading, read_tones
+from .batches import picture_by_picture, pictures_of
 from .checking import checked
 from .engine import vae as vae_engine
 from .engine.load import painter_of
@@ -37,6 +41,14 @@ def tile_inputs() -> list[io.Int.Input]:
             "Raise it if tiles differ in brightness.",
         ),
     ]
+
+
+def film_readings(
+    coded: torch.Tensor, guide: torch.Tensor, *, info: GainMapModelInfo, net: ToneNet
+) -> list[ToneReading]:
+    """Of the frames [B,3,H,W] of a film and the small maps [B,3,h,w] painted of them."""
+    frames = ((small, to_sdr(sdr, "guide")) for small, sdr in pictures_of(coded, guide))
+    return steadied([read_tones(*frame, coding=info.coding, net=net) for frame in frames])
 
 
 class GainMapDecode(io.ComfyNode):
@@ -69,6 +81,13 @@ class GainMapDecode(io.ComfyNode):
                     tooltip="How far the map's tones are moved to the curve that the guide's own pixels tell "
                     "of. Only models with a tone net, such as the built-in one, can do this; 0 = off.",
                 ),
+                io.Boolean.Input(
+                    "film",
+                    default=False,
+                    optional=True,
+                    tooltip="On for the frames of a film: tone correction treats alike what looks alike, so "
+                    "that lamps do not flicker. Cuts are noticed. Off: each picture by itself.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="gain_map", tooltip=GAIN_MAP_TOOLTIP),
@@ -87,14 +106,21 @@ class GainMapDecode(io.ComfyNode):
         overlap: int,
         guide: torch.Tensor | None = None,
         tone_correction: float = 1.0,
+        film: bool = False,
     ) -> io.NodeOutput:
         info, net = painter_of(samples, vae)
         coded = vae_engine.decode(vae, samples["samples"], tile_size=tile_size, overlap=overlap)
         if guide is not None:
             pictures = same_batch(samples=coded, guide=bchw_view(guide, "guide"))
+            readings = iter(())
+            if film and net is not None and tone_correction > 0:
+                readings = iter(film_readings(*pictures, info=info, net=net))
 
             def finished(small: torch.Tensor, sdr: torch.Tensor) -> torch.Tensor:
-                return finished_gain_map(small, to_sdr(sdr, "guide"), info, net=net, strength=tone_correction)
+                reading, shown = next(readings, None), to_sdr(sdr, "guide")
+                return finished_gain_map(
+                    small, shown, info, net=net, strength=tone_correction, reading=reading
+                )
 
             gain_map = picture_by_picture(finished, *pictures)
         else:

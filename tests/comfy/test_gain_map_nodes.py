@@ -76,6 +76,25 @@ def test_decode_moves_tones_only_as_far_as_asked(host, vae, info) -> None:
     assert torch.equal(off, plain) and not torch.allclose(on, plain, atol=1e-3)
 
 
+def test_decode_gives_frames_of_a_film_the_same_tones(host, vae, info) -> None:
+    tone = host.module("gm_core.tone.net")
+    torch.manual_seed(3)
+    samples = {"samples": latent(), "gmhdr": info, "gmhdr_tone": tone.ToneNet(width=8).eval()}
+    frames = (picture(1, 64, 64, 3) + 0.02 * torch.randn(6, 64, 64, 3)).clamp(0, 1)
+    alone, film = (
+        host.call("GMHDRDecode", samples=samples, vae=vae, guide=frames, film=together).args[0]
+        for together in (False, True)
+    )
+    # Where values are the same from frame to frame, only the tones read of each can differ.
+    same = (frames.diff(dim=0).abs() < 0.002).all(dim=-1)
+    assert same.any()
+    flicker, steady = (gain_map.diff(dim=0)[same].std() for gain_map in (alone, film))
+    assert steady < flicker / 2
+    single = {"samples": samples, "vae": vae, "guide": frames[:1]}
+    one, one_of_film = (host.call("GMHDRDecode", **single, film=f).args[0] for f in (False, True))
+    assert torch.equal(one, one_of_film)
+
+
 def test_decode_leaves_dark_colours_their_light(host, vae, info) -> None:
     guide = picture(1, 64, 64, 3) ** 3
     samples = {"samples": latent(), "gmhdr": info}

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from gm_core.errors import ModelFileError
 from gm_core.gain_coding import GainCoding
-from gm_core.tone.apply import full_size_map, gain_with_highlights, highlight_stops
+from gm_core.tone.apply import full_size_map, gain_with_highlights
 from gm_core.tone.clipping import WHITE, even_whiteness, over, white_share
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.highlights import (
@@ -20,6 +20,7 @@ from gm_core.tone.highlights import (
 )
 from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
+from gm_core.tone.reading import highlight_stops
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
 
@@ -87,7 +88,7 @@ def test_white_of_a_picture_that_lost_no_light_is_no_lamp(stops, share):
     clues = clues_of(sdr, curves)
     judged = bolder(net(clues), clues[:, WHITE_CLUE, None])
     assert judged.abs().max() > 0.01
-    assert_close(highlight_stops(net, look_at(sdr), curves), share * judged)
+    assert_close(highlight_stops(net, clues, curves), share * judged)
 
 
 def test_boldness_keeps_the_mean_of_what_is_white():

@@ -5,11 +5,12 @@ import torch
 from torch.testing import assert_close
 
 from gm_core.gain_coding import GainCoding
-from gm_core.tone.apply import full_size_map, gain_with_highlights, tint_stops
+from gm_core.tone.apply import full_size_map, gain_with_highlights
 from gm_core.tone.clipping import NEAR_WHITE
 from gm_core.tone.curves import KNOTS, ToneCurves
 from gm_core.tone.look import look_at
 from gm_core.tone.net import ToneNet
+from gm_core.tone.reading import tint_stops
 from gm_core.tone.tints import (
     ALONE,
     TINT_CLUES,

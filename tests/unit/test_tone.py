@@ -8,10 +8,11 @@ from torch.testing import assert_close
 
 from gm_core.errors import GainMapError, ModelFileError
 from gm_core.gain_coding import GainCoding
-from gm_core.tone.apply import full_size_map, tone_consensus
+from gm_core.tone.apply import full_size_map
 from gm_core.tone.curves import KNOTS, ToneCurves, fit_curves
 from gm_core.tone.knots import smoothed
 from gm_core.tone.net import PhoneNet, ToneNet
+from gm_core.tone.reading import tone_consensus
 from gm_core.tone.statistics import STATISTICS, picture_statistics
 
 CODING = GainCoding(encoding="log2", log2_min=-3.0, log2_max=5.0)
