@@ -23,6 +23,7 @@ from training.builtin import (
     cache,
     drawings,
     evaluate,
+    films,
     latents,
     objective,
     rendering,
@@ -199,6 +200,12 @@ def test_recipe_runs_from_panorama_to_hdr(folder, tmp_path):
     cv2.imwrite(str(pictures / "wide.png"), np.full((40, 70, 3), 128, np.uint8))
     draw_sheet.main(["--pictures", str(pictures), *files[2:4], "--size", "32", "--output", str(sheet)])
     assert cv2.imread(str(sheet)).shape == (32, 6 * 32, 3)
+
+
+def test_the_shipped_model_flickers_less_where_frames_share_their_tones(folder):
+    frames = films.pan(load_panorama(folder / "sky.hdr"), "clip", frames=12, size=128)
+    alone, film = films.flicker_of_both(BuiltinModel.load(ROOT / "weights"), frames)
+    assert film < alone / 2
 
 
 def test_the_standard_s_expansion_is_undone_by_the_standard_s_tone_mapping():

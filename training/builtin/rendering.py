@@ -185,10 +185,14 @@ def damage(rng: np.random.Generator, sdr: Array) -> Array:
         sdr = sdr + rng.normal(0, rng.uniform(0.001, 0.02), sdr.shape).astype(np.float32)
     codes = np.round(np.clip(sdr, 0, 1) * 255).astype(np.uint8)
     if rng.random() < 0.5:
-        quality = int(rng.integers(60, 99))
-        packed = cv2.imencode(".jpg", codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        codes = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[..., ::-1]
+        codes = through_jpeg(codes, int(rng.integers(60, 99)))
     return codes
+
+
+def through_jpeg(codes: Array, quality: int) -> Array:
+    """uint8 `[H,W,3]` as they come back from a JPEG."""
+    packed = cv2.imencode(".jpg", codes[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[..., ::-1]
 
 
 def log_gain(sdr: Array, hdr: Array) -> Array:
