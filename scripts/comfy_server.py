@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
 
 from .console import Step
@@ -44,6 +44,15 @@ class Server:
     @property
     def log(self) -> str:
         return (self.base / "server.log").read_text(encoding="utf-8", errors="replace")
+
+    def ask(self, path: str, *, data: bytes | None = None, seconds: float | None = None) -> HTTPResponse:
+        """The answer to GET, or to POST with `data`; never by way of the proxy that http_proxy names.
+
+        Raises:
+            OSError: it does not answer, or with an error.
+        """
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        return direct.open(f"{self.url}{path}", data, seconds)
 
     def failure(self, what: str) -> ServerError:
         lines = "\n".join(f"    {line}" for line in self.log.splitlines()[-25:])
@@ -134,9 +143,9 @@ def wait_until_ready(server: Server) -> None:
                 f"ComfyUI ended with exit code {server.process.returncode} before it was ready."
             )
         try:
-            urllib.request.urlopen(f"{server.url}/system_stats", timeout=5).close()
+            server.ask("/system_stats", seconds=5).close()
             return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             if time.monotonic() > deadline:
                 raise server.failure(f"ComfyUI did not answer within {READY_SECONDS} s.") from None
         time.sleep(POLL_SECONDS)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import io
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,7 @@ def new_page(host: Host) -> Iterator[Server]:
     if not frontend.is_dir():
         pytest.skip(f"no newer frontend in {frontend}")
     with running_server(host, arguments=["--front-end-root", str(frontend)]) as server:
-        setting = f"{server.url}/settings/Comfy.VueNodes.Enabled"
-        urllib.request.urlopen(urllib.request.Request(setting, b"true", method="POST")).close()
+        server.ask("/settings/Comfy.VueNodes.Enabled", data=b"true").close()
         yield server
 
 

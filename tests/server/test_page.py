@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +208,6 @@ def wait_for_suffixes(folder: Path) -> set[str]:
 
 
 def test_templates_are_offered(server: Server) -> None:
-    with urllib.request.urlopen(f"{server.url}/workflow_templates") as answer:
+    with server.ask("/workflow_templates") as answer:
         offered = json.load(answer).get("gm-hdr", [])
     assert set(offered) == {path.stem for path in WORKFLOWS}

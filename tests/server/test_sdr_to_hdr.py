@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def sdr_pixels(photo: Path) -> np.ndarray:
 
 
 def test_the_readme_lists_the_nodes_that_comfyui_offers(server: Server) -> None:
-    with urllib.request.urlopen(f"{server.url}/object_info") as answer:
+    with server.ask("/object_info") as answer:
         nodes = json.load(answer)
     offered = {node["display_name"] for name, node in nodes.items() if name.startswith("GMHDR")}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
