@@ -42,7 +42,7 @@ SETTLED = """async () => {
 FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking")
 # The viewer draws with WebGL, which needs no GPU.
 WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-SLOW = 180_000
+SLOW = 300_000
 
 pytestmark = pytest.mark.browser
 

@@ -38,6 +38,7 @@ NO_BANNER = "localStorage.setItem('vueNodesBannerDismissed', 'true')"
 RUN_BUTTON = '[data-testid="queue-button"] button'
 SAVED = {".jpg", ".exr", ".hdr", ".png"}
 READ = (".exr", ".hdr", ".pic", ".jpg", ".jpeg", ".png", ".avif", ".jxl")
+SLOW = 300_000
 UI_ONLY = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
 
 pytestmark = pytest.mark.browser
@@ -61,8 +62,9 @@ def page(server: Server, browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page.add_init_script(NO_BANNER)
-    page.goto(server.url, wait_until="domcontentloaded", timeout=120_000)
-    page.wait_for_function(READY, timeout=120_000)
+    page.set_default_timeout(SLOW)
+    page.goto(server.url, wait_until="domcontentloaded")
+    page.wait_for_function(READY)
     yield page
     page.close()
 
