@@ -17,21 +17,22 @@ from training.generate import find_pictures
 from training.trackers import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
-# Forks a worker, as a data loader does, and is killed in the block.
+# Forks a worker, as a data loader does, and is killed in the block. Both end with their input.
 HOLDER = """
-import os, pathlib, sys, time
+import os, pathlib, sys
 from training.files import only_writer
 with only_writer(pathlib.Path(sys.argv[1])):
     if os.fork():
         print("held", flush=True)
-    time.sleep(20)
+    sys.stdin.read()
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fcntl")
 def test_a_folder_belongs_to_one_run_until_that_ends_or_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as holder:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
         with pytest.raises(ConfigError, match="another run is writing into .*choose another output_dir"):
             with only_writer(tmp_path):
@@ -40,7 +41,6 @@ def test_a_folder_belongs_to_one_run_until_that_ends_or_is_killed(tmp_path: Path
         holder.wait()
         with only_writer(tmp_path):
             pass
-        os.killpg(holder.pid, 9)
 
 
 def test_names_of_many_pictures_are_found_in_a_time_that_grows_with_their_number(
