@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def main(tree: str, root: str, work: str) -> None:
+def main(tree: str, root: str, weights: str, work: str) -> None:
     sys.path.insert(0, tree)
     from comfy.cli_args import args
 
@@ -23,7 +23,7 @@ def main(tree: str, root: str, work: str) -> None:
     sys.modules["gm_hdr_pack"] = pack
     spec.loader.exec_module(pack)
     load = importlib.import_module("gm_hdr_pack.nodes.engine.load")
-    model = load.load_gm_unet(Path(work) / "export" / "gm_unet.safetensors", "fp32").model.diffusion_model
+    model = load.load_gm_unet(Path(weights), "fp32").model.diffusion_model
     given = load_file(Path(work) / "inputs.safetensors")
     condition, noisy = given["x"].chunk(2, dim=1)
     with torch.no_grad():

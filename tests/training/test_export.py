@@ -252,31 +252,40 @@ def test_averages_are_preferred_and_files_have_the_dtype_that_was_asked_for(
     assert all(torch.equal(lora[name], value) for name, value in average.items())
 
 
-def test_overflowing_weights_are_refused(exported: Path, configure: Callable[..., Any]) -> None:
+def test_overflowing_weights_are_refused(
+    exported: Path, configure: Callable[..., Any], tmp_path: Path
+) -> None:
     file = exported / "stage2" / "checkpoint-00000002" / "unet" / WEIGHTS
     tensors, metadata = read_tensors(file)
     tensors["conv_in.weight"] = tensors["conv_in.weight"] + 1e6
-    save_file(tensors, exported / "big.safetensors", metadata=metadata)
+    save_file(tensors, tmp_path / "big.safetensors", metadata=metadata)
     config = configure(
-        "export", output_dir=exported / "x", stage2=exported / "big.safetensors", dtype="float16"
+        "export", output_dir=tmp_path / "x", stage2=tmp_path / "big.safetensors", dtype="float16"
     )
     with pytest.raises(ModelFileError, match="not finite in torch.float16"):
         run(config)
 
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH is not set")
-def test_the_real_host_computes_the_same(exported: Path) -> None:
+def test_the_real_host_computes_the_same(exported: Path, tmp_path: Path) -> None:
     """The pack's own loader in ComfyUI, which appends the condition after the noise."""
     x, t = inputs()
     file = exported / "export" / "gm_unet.safetensors"
     context = load_file(file)[TEXT_CONTEXT_KEY].expand(2, -1, -1).contiguous()
-    save_file({"x": x, "t": t, "context": context}, exported / "inputs.safetensors")
-    command = [sys.executable, str(HOST_SCRIPT), os.environ["COMFYUI_PATH"], str(ROOT), str(exported)]
+    save_file({"x": x, "t": t, "context": context}, tmp_path / "inputs.safetensors")
+    command = [
+        sys.executable,
+        str(HOST_SCRIPT),
+        os.environ["COMFYUI_PATH"],
+        str(ROOT),
+        str(file),
+        str(tmp_path),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
     with torch.no_grad():
         expected = trained_unet(exported)(x, t, encoder_hidden_states=context).sample
-    found = load_file(exported / "outputs.safetensors")["out"]
+    found = load_file(tmp_path / "outputs.safetensors")["out"]
     assert (found - expected).abs().max() < 1e-5
 
 
