@@ -51,7 +51,7 @@ def test_players_find_hdr10(save_video, codec, tag) -> None:
 def test_frames_come_back_in_order_at_their_luminance(host, save_video) -> None:
     hdr = frames()
     path, _ = save_video(hdr)
-    back = list(host.module("gm_core.codecs.video.read").decode_frames(path))
+    back = list(host.module("gm_core.codecs.video").decode_frames(path))
     assert len(back) == 3
     for picture, expected in zip(back, hdr, strict=True):
         np.testing.assert_allclose(picture.hdr, expected.numpy(), rtol=0.05, atol=0.02)
