@@ -24,6 +24,7 @@ app.registerExtension({
     nodeCreated(node) {
         const button = node.comfyClass === NODE && node.widgets?.find((widget) => widget.name === "upload");
         if (!button || !node.pasteFiles) return;
+        node.widgets.find((widget) => widget.name === "image").options.accept = SUFFIXES.join(",");
         const upload = (files) => node.pasteFiles(files.filter(isPicture).map(asImage));
         button.callback = () => chooseFile(upload);
         const drop = node.onDragDrop;
