@@ -1,8 +1,4 @@
-"""ComfyUI's own HDR viewer, which frontends newer than the host's have, opens what Save HDR (EXR) writes.
-
-`make test` puts such a frontend beside the host; another host needs
-`pip install --no-deps --target HOST/frontend comfyui-frontend-package==1.58.1`.
-"""
+"""ComfyUI's own HDR viewer, which frontends newer than the host's have, opens what Save HDR (EXR) writes."""
 
 from __future__ import annotations
 
@@ -20,14 +16,11 @@ from gm_core.codecs.exr import encode_exr
 from gm_core.codecs.files import read_image
 from gm_core.color import convert_primaries, linear_to_srgb
 from scripts.comfy_client import run_workflow
-from scripts.comfy_server import Server, running_server
-from scripts.host import Host
-from scripts.install import NEW_FRONTEND_FOLDER
+from scripts.comfy_server import Server
 from scripts.workflow import Workflow
-from tests.codecs.chromium import find_chromium
+from tests.server.pages import NEWER_HTML, open_page
 
 CELLS, CELL = (3, 4), 16
-READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.['GMHDRLoadHDR']"
 OPEN = "graph => window.app.loadApiJson(graph, 'viewer')"
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 # The viewer finds pixels where its last frame drew them: none before the first, others while it opens.
@@ -39,31 +32,16 @@ SETTLED = """async () => {
   for (let count = 0; count < 10; count++) await frame()
   return place() === before
 }"""
-FLAGS = ("--no-sandbox", "--no-first-run", "--disable-background-networking")
-# The viewer draws with WebGL, which needs no GPU.
-WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-SLOW = 300_000
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def new_page(host: Host) -> Iterator[Server]:
-    """The host's ComfyUI with the newer frontend and its nodes that are drawn as HTML."""
-    frontend = host.python.parents[2] / NEW_FRONTEND_FOLDER / "comfyui_frontend_package/static"
-    if not frontend.is_dir():
-        pytest.skip(f"no newer frontend in {frontend}")
-    with running_server(host, arguments=["--front-end-root", str(frontend)]) as server:
-        server.ask("/settings/Comfy.VueNodes.Enabled", data=b"true").close()
-        yield server
-
-
-@pytest.fixture(scope="module")
-def saved(new_page: Server) -> Path:
+def saved(newer_server: Server) -> Path:
     """Flat cells from 0.002 to 90 as Save HDR (EXR) stores them, with layers and alpha."""
     cells = np.exp2(np.random.default_rng(0).uniform(-9, 6.5, (*CELLS, 3))).astype(np.float32)
     picture = np.kron(cells, np.ones((CELL, CELL, 1), np.float32))
-    (new_page.base / "input/source.exr").write_bytes(encode_exr(picture, primaries="bt2020"))
+    (newer_server.base / "input/source.exr").write_bytes(encode_exr(picture, primaries="bt2020"))
     load = {"image": "source.exr", "convert_to": "bt709"}
     save = {"hdr": ["1", 0], "sdr": ["1", 1], "gain_map": ["1", 2], "qmax": ["1", 3], "mask": ["1", 4]}
     save |= {"filename_prefix": "viewer", "bit_depth": "float", "compression": "zip", "white_nits": 203.0}
@@ -72,32 +50,22 @@ def saved(new_page: Server) -> Path:
         "1": {"class_type": "GMHDRLoadHDR", "inputs": load},
         "2": {"class_type": "GMHDRSaveEXR", "inputs": save},
     }
-    path = run_workflow(new_page, Workflow(graph)).file("GMHDRSaveEXR")
-    (new_page.base / "input/saved.exr").write_bytes(path.read_bytes())
+    path = run_workflow(newer_server, Workflow(graph)).file("GMHDRSaveEXR")
+    (newer_server.base / "input/saved.exr").write_bytes(path.read_bytes())
     return path
 
 
 @pytest.fixture(scope="module")
-def viewer(new_page: Server, saved: Path) -> Iterator[Any]:
+def viewer(newer_server: Server, saved: Path, browser: Any) -> Iterator[Any]:
     """The page with the saved file open in the viewer."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if (chromium := find_chromium()) is None:
-        pytest.skip("no Chromium is installed: scripts/install_system_packages.sh installs it")
     graph = {"1": {"class_type": "GMHDRLoadHDR", "inputs": {"image": "saved.exr", "convert_to": "bt709"}}}
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, *WEBGL])
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        page.set_default_timeout(SLOW)
-        own = (new_page.url, "data:", "blob:")
-        page.route(lambda url: not url.startswith(own), lambda route: route.abort())
-        page.goto(new_page.url, wait_until="domcontentloaded")
-        page.wait_for_function(READY)
+    with open_page(browser, newer_server, NEWER_HTML, (1200, 800)) as opened:
+        page = opened.driver
         page.evaluate(OPEN, graph)
         page.get_by_test_id("hdr-open-button").click()
         page.get_by_test_id("hdr-viewer-sidebar").get_by_text("64 x 48").wait_for()
         page.wait_for_function(SETTLED)
         yield page
-        browser.close()
 
 
 def centres(page: Any) -> dict[tuple[int, int], tuple[float, float]]:
