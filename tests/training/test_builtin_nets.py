@@ -134,3 +134,11 @@ def test_stops_beyond_displays_count_less():
 
 def test_no_minutes_are_no_steps():
     assert list(loop.timed_steps(0)) == []
+
+
+def test_networks_compute_in_float32_where_the_cpu_has_no_bfloat16(monkeypatch):
+    """It would take 60 times as long: torch has no fast convolution in bfloat16 for such CPUs."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    with loop.quick_networks():
+        computed = torch.nn.Conv2d(3, 4, 3)(torch.rand(1, 3, 8, 8))
+    assert computed.dtype == loop.quick_type() == torch.float32

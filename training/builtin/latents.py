@@ -16,14 +16,16 @@ from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .cache import Rows, gain_in_stops, join, shard_files
+from .loop import quick_type
 
 log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
 def encode(autoencoder: TinyAutoencoder, pictures: Tensor) -> Tensor:
-    """Scaled latents `[N,4,h,w]` float16. bfloat16 is twice as fast on recent CPUs, error below 1 %."""
-    pictures = pictures.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    """Scaled latents `[N,4,h,w]` float16, computed in the autoencoder's own type."""
+    own = next(autoencoder.parameters()).dtype
+    pictures = pictures.to(own).contiguous(memory_format=torch.channels_last)
     return autoencoder.encoder(pictures).to(torch.float16).contiguous()
 
 
@@ -57,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     shards = shard_files(options.pictures)[: options.shards]
-    autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval().to(torch.bfloat16)
+    # bfloat16 is twice as fast where the CPU has it, with an error below 1 %.
+    autoencoder = TinyAutoencoder().load_teacher(options.teacher).eval().to(quick_type())
     options.output.mkdir(parents=True, exist_ok=True)
     for source in shards:
         path = options.output / f"{options.side}_{source.name}"

@@ -18,6 +18,7 @@ from gm_core.gain_map import GainMapSpec
 from gm_core.metrics import pu21_encode
 from gm_core.tone.knots import hat_position
 
+from .loop import quick_networks
 from .pool import Batch, LatentPool
 from .samples import LOG2_MAX, LOG2_MIN
 from .unet import noisy_latents, predict_x0, sample_timesteps
@@ -167,7 +168,7 @@ class Objective:
         """The loss, and the part of it that is the picture's error in dB."""
         t = sample_timesteps(len(batch.sdr), self.generator, first_step_share=self.first_step_share)
         noise = torch.randn(batch.sdr.shape, generator=self.generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_networks():
             predicted = predict_x0(unet, noisy_latents(batch.gain_map, t, noise), t, batch.sdr)
         seen = self.decoder(predicted.float())
         decibels = picture_error(self.scale, batch.sdr_small, seen, batch.gain_small).mean()

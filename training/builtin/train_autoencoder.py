@@ -23,7 +23,7 @@ from training.tensor_files import save_whole
 
 from .autoencoder import TinyAutoencoder
 from .cache import add_scene_arguments, load_scenes, picture_rows, render_batch
-from .loop import timed_steps
+from .loop import quick_networks, timed_steps
 from .unet import make_unet, text_context
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def train(options: argparse.Namespace) -> None:
         optimiser.param_groups[0]["lr"] = options.lr * min((step + 1) / WARMUP, 1) * (1 - progress)
         rows = picture_rows(render_batch(scenes, options.seed, step, range(options.batch)))
         sdr, coded = (rows[name].float() / 255 for name in ("sdr", "gain_map"))
-        with torch.autocast("cpu", torch.bfloat16):
+        with quick_networks():
             loss = loss_of(student, teacher, sdr, coded, paint)
         loss.backward()
         optimiser.step()

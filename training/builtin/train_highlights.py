@@ -29,7 +29,7 @@ from training.exit_codes import exit_code
 from training.tensor_files import save_whole
 
 from .cache import Rows, gain_in_stops, join, shard_files
-from .loop import fit_for
+from .loop import fit_for, quick_networks
 from .train_tone import unclear
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def place_weight(white: Tensor) -> Tensor:
 def loss_of(net: HighlightNet, batch: Rows) -> Tensor:
     """Mean square of the missing stops where there is white."""
     weight = place_weight(batch["clues"][:, WHITE_CLUE, None])
-    with torch.autocast("cpu", torch.bfloat16):
+    with quick_networks():
         found = net(batch["clues"])
     reached, true = (seen_on_displays(batch["given"] + more) for more in (found.float(), batch["wanted"]))
     return (weight * (reached - true).square()).sum() / weight.sum()
