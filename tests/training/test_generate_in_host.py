@@ -19,7 +19,8 @@ from training.gm_unet import WEIGHTS, save_gm_unet, widen
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST_SCRIPT = Path(__file__).with_name("generate_in_host.py")
-STEPS, SEED = 5, 11
+# Of five steps the third lies halfway between two timesteps, and a CPU's rounding chooses.
+STEPS, SEED = 4, 11
 
 
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH is not set")
