@@ -15,7 +15,7 @@ PACE = 6.0
 FARTHEST = 18
 """Frames before and after it that count at all."""
 ALIKE = 0.05
-"""Difference of two glances, of values in [0,1], from which they hardly are of the same shot."""
+"""Difference of two glances, of values in [0,1], that counts as much as `PACE` frames between them."""
 LITTLE = 1e-3
 
 
