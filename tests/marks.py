@@ -7,7 +7,8 @@ import inspect
 import pytest
 
 
-def _tags_avif() -> bool:
+def tags_avif() -> bool:
+    """Whether HDR pictures can be written as AVIF."""
     try:
         import imagecodecs
     except ImportError:
@@ -16,5 +17,5 @@ def _tags_avif() -> bool:
 
 
 writes_avif = pytest.mark.skipif(
-    not _tags_avif(), reason="writing AVIF needs an imagecodecs that sets colour tags (none for Python 3.10)"
+    not tags_avif(), reason="writing AVIF needs an imagecodecs that sets colour tags (none for Python 3.10)"
 )
