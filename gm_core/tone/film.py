@@ -47,6 +47,6 @@ def _steadied(around: Sequence[ToneReading], own: int) -> ToneReading:
 
 def _weights(glances: Tensor, own: int) -> Tensor:
     """`[N]`, their sum 1, by distance in time and in looks from one of the glances `[N,3,h,w]`."""
-    frames = torch.arange(len(glances), dtype=glances.dtype) - own
+    frames = torch.arange(len(glances), dtype=glances.dtype, device=glances.device) - own
     difference = (glances - glances[own]).square().mean(dim=(1, 2, 3)).sqrt()
     return torch.softmax(-((frames / PACE).square() + (difference / ALIKE).square()) / 2, dim=0)

@@ -14,6 +14,7 @@ from gm_core.gain_map import merge_hdr
 from gm_core.tone.apply import finished_gain_map
 from gm_core.tone.film import steadied
 from gm_core.tone.reading import ToneReading, read_tones
+from training.errors import ConfigError
 from training.exit_codes import exit_code
 
 from .cache import to_bchw
@@ -58,9 +59,13 @@ def flicker(frames: Sequence[Tensor], hdr: Iterator[Tensor]) -> float:
 
 @torch.no_grad()
 def flicker_of_both(model: BuiltinModel, frames: Sequence[Tensor]) -> tuple[float, float]:
-    """Each frame by itself, and steadied."""
+    """Each frame by itself, and steadied.
+
+    Raises: ConfigError when the model has no tone net.
+    """
     net = model.tone_net
-    assert net is not None
+    if net is None:
+        raise ConfigError("films are steadied by the model's tone net; these weights bring none")
     maps = [model.coded_gain_map(sdr) for sdr in frames]
     both = zip(maps, frames, strict=True)
     alone = [read_tones(small, sdr, coding=model.info.coding, net=net) for small, sdr in both]
@@ -84,8 +89,9 @@ def main(arguments: list[str] | None = None) -> None:
     model = BuiltinModel.load(options.weights)
     print("| stops from frame to frame | alone | film |\n|---|---|---|")
     for path in find_panoramas(options.panoramas):
+        panorama = load_panorama(path)
         for rendering in options.renderings:
-            frames = pan(load_panorama(path), rendering, frames=options.frames, size=options.size)
+            frames = pan(panorama, rendering, frames=options.frames, size=options.size)
             alone, film = flicker_of_both(model, frames)
             print(f"| {path.stem}, {rendering} | {alone:.3f} | {film:.3f} |")
 
